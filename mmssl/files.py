@@ -1,0 +1,41 @@
+"""Files that are whole or absent: write aside, fsync, rename."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_aside(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Raises `OSError` (a full disk, say) with the old file untouched and the partial one removed.
+    """
+
+    def fill(part: Path) -> None:
+        part.write_bytes(content)
+
+    make_aside(path, fill)
+
+
+def make_aside(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` make a file beside `path` (same suffix, so that tools that go by suffix work), then put it in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        fill(part)
+        sync(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """fsync a file or a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
