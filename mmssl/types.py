@@ -12,10 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
-from torch import Tensor
+if TYPE_CHECKING:  # the command line imports this module for its errors: seconds of `--help` hang on it
+    import numpy as np
+    from torch import Tensor
 
 Modality = Literal["frame", "video", "audio", "text", "flow"]
 Backend = Literal["pyav", "decord", "torchcodec"]

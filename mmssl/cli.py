@@ -1,0 +1,52 @@
+"""The command line. Exit status: 0 done, 2 bad input or configuration (one clear sentence on stderr), 1 anything else."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from mmssl.types import InputError
+
+COMMANDS = ("demo", "toyworld", "index", "view", "train", "evaluate", "localize", "features", "report", "bench", "doctor")
+INTERRUPTED = 130  # what shells give for Ctrl-C
+
+
+def build_app() -> typer.Typer:
+    """The typer application with every command of `mmssl/commands/`."""
+    app = typer.Typer(
+        name="mmssl",
+        help="Self-supervised learning from video, sound, text and motion: a folder of clips in, a trained model out.",
+        epilog="Begin with `mmssl demo`. Each command shows an example under --help.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for name in COMMANDS:
+        app.command(name)(_command(name))
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `mmssl`."""
+    try:
+        build_app()(arguments, standalone_mode=True)
+    except InputError as error:
+        print(f"mmssl: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("mmssl: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _command(name: str) -> Callable[..., Any]:
+    return getattr(importlib.import_module(f"mmssl.commands.{name}"), name)
+
+
+if __name__ == "__main__":
+    main()
