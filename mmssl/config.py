@@ -68,8 +68,8 @@ class RunConfig:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Objective name -> weight of its loss."""
-        return {item["name"]: item["weight"] for stream in self.resolved["streams"] for item in stream["objectives"]}
+        """Objective -> weight of its loss."""
+        return {short_name(item["name"]): item["weight"] for stream in self.resolved["streams"] for item in stream["objectives"]}
 
     def dump(self) -> str:
         """As YAML."""
@@ -93,7 +93,7 @@ class RunConfig:
                 values = {key: value for key, value in item.items() if key not in ("name", "weight")}
                 cls = objective_class(item["name"])
                 _check_roles(cls, item["name"], encoders, f"streams.{number}.objectives.{place}")
-                built[item["name"]] = cls(encoders=encoders, **arguments_for(cls, values))
+                built[short_name(item["name"])] = cls(encoders=encoders, **arguments_for(cls, values))
         return built
 
 
@@ -151,7 +151,7 @@ def _resolve_objectives(top: dict[str, Any]) -> list[Problem]:
             resolved, more = _resolve_component(values, path, objective_class, extra=("weight",))
             problems += more
             stream["objectives"][place] = resolved
-            name = resolved.get("name")
+            name = short_name(resolved.get("name", ""))
             if name in seen:
                 problems.append(
                     Problem(path, f"objective {name} stands already at {seen[name]}; a run trains each objective once")
@@ -259,6 +259,11 @@ class _UniqueKeys(yaml.SafeLoader):
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def short_name(name: str) -> str:
+    """What an objective is called in batches, logs and checkpoints: the last part of a dotted name."""
+    return name.rpartition(".")[2]
 
 
 def identity(config: RunConfig) -> dict[str, Any]:

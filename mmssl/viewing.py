@@ -1,0 +1,140 @@
+"""What the objectives really get, as a picture: people debug data by looking at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from mmssl.data.loader import StepBatch
+from mmssl.data.stream import Stream
+from mmssl.files import make_aside
+from mmssl.types import Source, Views
+
+PICTURE = 112  # pixels, side of a frame on the sheet
+MARGIN = 10
+INK, PAPER, FAINT = (30, 30, 34), (250, 250, 247), (120, 120, 125)
+FLOOR_DB = -80.0
+
+
+def batch_sheet(
+    batch: StepBatch,
+    streams: Sequence[Stream],
+    out: Path,
+    *,
+    rows: int = 8,
+    augments: Mapping[str, Mapping[str, object]] | None = None,
+) -> Path:
+    """Draw the first rows of a batch for each distinct cut: frames, spectrograms, labels, captions, and the augmented frames.
+
+    Args:
+        batch: one step of a `Loader` over `streams`.
+        out: PNG file.
+        rows: of each cut to draw.
+        augments: objective -> batch key -> augmentation, drawn under the plain input where given.
+    """
+    blocks: list[Image.Image] = []
+    for stream in streams:
+        for cut, views in enumerate(stream.distinct):
+            names = [name for name, place in stream.cut_of.items() if place == cut]
+            values = batch.micro[0][names[0]]
+            given = (augments or {}).get(names[0], {})
+            blocks.append(_block(f"stream {stream.index}: {', '.join(names)}", views, values, stream.sources, rows, given))
+    sheet = _stack(blocks)
+    make_aside(out, lambda part: sheet.save(part))
+    return out
+
+
+def _block(
+    title: str, views: Views, values: Mapping[str, Tensor], sources: Sequence[Source], rows: int, augments: Mapping[str, object]
+) -> Image.Image:
+    shown = dict(values)
+    for key, augment in augments.items():
+        if key in shown and callable(augment):
+            shown[f"{key}, augmented"] = augment(shown[key])
+    lines = [
+        _row({key: value[number] for key, value in shown.items()}, sources) for number in range(min(rows, len(values["source"])))
+    ]
+    head = _text_image([title, str(views)], 16)
+    return _stack([head, *lines])
+
+
+def _row(values: Mapping[str, Tensor], sources: Sequence[Source]) -> Image.Image:
+    source = sources[int(values["source"])]
+    parts: list[Image.Image] = []
+    labels: list[str] = [source.id]
+    for key, value in values.items():
+        if value.ndim == 4:
+            parts += [_labelled(_frame(frame), f"{key} {number}") for number, frame in enumerate(value)]
+        elif value.ndim == 1:
+            parts.append(_labelled(spectrogram_image(value.float().numpy()), key))
+        elif value.ndim == 0 and key != "source":
+            labels.append(f"{key} = {value.item():.4g}")
+    said = " / ".join(cue.text for cue in source.cues[:6])
+    labels += [f"captions: {said}"] if said else []
+    return _stack([_beside(parts), _text_image(labels, 12)], gap=2)
+
+
+def spectrogram_image(wave: np.ndarray, height: int = PICTURE, width: int = PICTURE * 2) -> Image.Image:
+    """A log-magnitude spectrogram (n_fft 512, 80 dB range below full scale) of a mono wave in [-1, 1]; low frequencies at the bottom."""
+    from matplotlib import colormaps
+
+    n_fft = 512
+    padded = torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(wave)), (0, max(0, n_fft - len(wave))))
+    power = torch.stft(padded, n_fft, n_fft // 4, window=torch.hann_window(n_fft), return_complex=True, center=False).abs() / (
+        n_fft / 4
+    )
+    level = (20 * torch.log10(power.clamp_min(1e-6)) - FLOOR_DB) / -FLOOR_DB
+    picture = (colormaps["magma"](level.clamp(0, 1).flip(0).numpy())[..., :3] * 255).astype(np.uint8)
+    return Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _frame(frame: Tensor) -> Image.Image:
+    array = frame if frame.dtype == torch.uint8 else (frame.clamp(0, 1) * 255).round().to(torch.uint8)
+    image = Image.fromarray(array.permute(1, 2, 0).numpy())
+    return image.resize((round(PICTURE * image.width / image.height), PICTURE), Image.Resampling.BILINEAR)
+
+
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    from matplotlib import font_manager
+
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+
+
+def _text_image(lines: Sequence[str], size: int) -> Image.Image:
+    font = _font(size)
+    wrapped = [line if len(line) <= 150 else line[:149] + "…" for line in lines]
+    width = max(round(font.getlength(line)) for line in wrapped) + 4
+    image = Image.new("RGB", (width, round(size * 1.45) * len(wrapped)), PAPER)
+    draw = ImageDraw.Draw(image)
+    for number, line in enumerate(wrapped):
+        draw.text((2, number * round(size * 1.45)), line, font=font, fill=INK if number == 0 else FAINT)
+    return image
+
+
+def _labelled(image: Image.Image, text: str) -> Image.Image:
+    return _stack([image, _text_image([text], 10)], gap=1)
+
+
+def _beside(images: Sequence[Image.Image]) -> Image.Image:
+    width = sum(image.width for image in images) + 4 * max(0, len(images) - 1)
+    sheet = Image.new("RGB", (max(1, width), max((image.height for image in images), default=1)), PAPER)
+    left = 0
+    for image in images:
+        sheet.paste(image, (left, 0))
+        left += image.width + 4
+    return sheet
+
+
+def _stack(images: Sequence[Image.Image], gap: int = MARGIN) -> Image.Image:
+    height = sum(image.height for image in images) + gap * (len(images) + 1)
+    sheet = Image.new("RGB", (max(image.width for image in images) + 2 * gap, height), PAPER)
+    top = gap
+    for image in images:
+        sheet.paste(image, (gap, top))
+        top += image.height + gap
+    return sheet
