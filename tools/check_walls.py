@@ -127,9 +127,12 @@ def media_library(module: Module) -> Iterator[Finding]:
     if not module.within("mmssl/") or module.within(*MEDIA_ROOMS):
         return
     for node in ast.walk(module.tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names = [node.module or ""]
+        else:
+            continue
         if any(name.split(".")[0] == MEDIA_LIBRARY for name in names):
             yield node.lineno, f"imports {MEDIA_LIBRARY}; only {', '.join(MEDIA_ROOMS)} may"
 
