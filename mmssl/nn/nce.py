@@ -1,0 +1,73 @@
+"""InfoNCE with rows that must not be negatives, and scores of a sound against the best cell of a picture.
+
+van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, arXiv:1807.03748. The maximum over
+cells for all pairs is that of Mo and Morgado, "Localizing Visual Sounds the Easy Way" (EZ-VSL), ECCV 2022, arXiv:2203.09324.
+
+N pictures, M sounds, G groups of C cells in a picture, E encoder features, D joint features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SEARCH_SIZE = 2**25  # scores held at once while searching the best cells
+
+
+def info_nce(logits: Tensor, positive: Tensor, keep: Tensor) -> Tensor:
+    """Cross-entropy (N,) of each row's positive among its positive and kept columns.
+
+    Args:
+        logits: (N, M), cosines over temperature.
+        positive: (N,) int64, the column of each row's positive.
+        keep: (N, M) bool, which columns are negatives; the positive's own entry does not matter.
+
+    A row without negatives has loss 0 and no gradient.
+    """
+    keep = keep.scatter(1, positive[:, None], True)
+    return F.cross_entropy(logits.masked_fill(~keep, -torch.inf), positive, reduction="none")
+
+
+def cell_scores(grid_NGCE: Tensor, sounds_MD: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
+    """Cosine of each sound with each picture: maximum over cells, then mean over groups -> (N, M) float32.
+
+    Args:
+        grid_NGCE: encoder features of the cells.
+        sounds_MD: unit-length embeddings.
+        project: to unit-length joint embeddings, cell by cell; it must be deterministic.
+
+    Only winning cells have a gradient. They are looked for without one, then projected again with it, which spares the backward
+    pass all other cells: on two cores, 64 pictures of 512 cells, it costs less than a third of the plain way.
+    """
+    n, g, c, e = grid_NGCE.shape
+    m = len(sounds_MD)
+    if not torch.is_grad_enabled():
+        return _search(grid_NGCE, sounds_MD, project)[0].mean(dim=1)
+    if m >= c:  # winners would be as many as cells
+        cells = project(grid_NGCE)
+        with torch.autocast(cells.device.type, enabled=False):
+            return (cells @ sounds_MD.T).amax(dim=2).mean(dim=1)
+    # Autocast must not keep the weights' copies of the search: they carry no gradient.
+    kind = grid_NGCE.device.type
+    with torch.no_grad(), torch.autocast(kind, enabled=torch.is_autocast_enabled(kind), cache_enabled=False):
+        best = _search(grid_NGCE, sounds_MD, project)[1]
+    rows = best + torch.arange(n * g, device=best.device).view(n, g, 1) * c
+    # F.embedding, not indexing: the same rows, but its backward pass adds up in a fixed order on every device.
+    winners = project(F.embedding(rows, grid_NGCE.reshape(n * g * c, e)))
+    with torch.autocast(kind, enabled=False):
+        return (winners * sounds_MD).sum(dim=-1).mean(dim=1)
+
+
+def _search(grid_NGCE: Tensor, sounds_MD: Tensor, project: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Best cosines (N, G, M) float32 and the cells (N, G, M) that have them."""
+    _, g, c, _ = grid_NGCE.shape
+    some = max(1, SEARCH_SIZE // max(1, g * c * len(sounds_MD)))
+    found = []
+    for part in grid_NGCE.split(some):
+        cells = project(part)
+        with torch.autocast(cells.device.type, enabled=False):
+            found.append(torch.max(cells @ sounds_MD.T, dim=2))
+    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
