@@ -1,0 +1,111 @@
+"""Convolutional networks on log-mel spectrograms: the VGG of L3, a ResNet, and a tiny one for two cores.
+
+VGG: Arandjelovic and Zisserman 2017, "Look, Listen and Learn" (arXiv:1705.08168), figure 2, on mel bands in place of linear
+frequency. ResNet on spectrograms: Chen et al. 2021, "Localizing Visual Sounds the Hard Way" (arXiv:2104.02691).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torchvision.models as models
+from torch import Tensor, nn
+
+from mmssl.encoders.base import Encoder
+from mmssl.nn.inputs import check_wave
+from mmssl.nn.logmel import LogMel
+from mmssl.nn.residual import Norm, ResidualBlock, make_norm
+from mmssl.types import Features, InputSpec, Modality
+
+Size = Literal["tiny", "vgg", "resnet18"]
+DIMS = {"tiny": 96, "vgg": 512, "resnet18": 512}
+STRIDES = {"tiny": 8, "vgg": 16, "resnet18": 32}  # windows and bands for each cell
+
+
+class AudioCNN(Encoder):
+    """(N, samples) at `rate` -> pooled (N, D), grid (N, T, F, D).
+
+    `seconds`: the length that views should ask for (any length of at least one cell works). `mels` bands, Hann windows of `window`
+    seconds every `hop` seconds (`mmssl.nn.logmel`). `pool`: "max" over time and frequency, as L3 does, or "mean". `norm`: None
+    takes "group" for tiny and "batch" for the others.
+
+    Raises `ValueError` for arguments that do not fit.
+    """
+
+    modality: ClassVar[Modality] = "audio"
+
+    def __init__(
+        self,
+        *,
+        size: Size = "vgg",
+        rate: int = 16000,
+        seconds: float = 1.0,
+        mels: int = 64,
+        window: float = 0.025,
+        hop: float = 0.010,
+        pool: Literal["max", "mean"] = "max",
+        norm: Norm | None = None,
+    ) -> None:
+        if size not in DIMS:
+            raise ValueError(f"size must be one of {', '.join(DIMS)}, got {size!r}")
+        if pool not in ("max", "mean"):
+            raise ValueError(f"pool must be 'max' or 'mean', got {pool!r}")
+        if mels < STRIDES[size]:
+            raise ValueError(f"{size} needs at least {STRIDES[size]} mel bands, got mels={mels}")
+        norm = norm or ("group" if size == "tiny" else "batch")
+        arguments = {
+            "size": size,
+            "rate": rate,
+            "seconds": seconds,
+            "mels": mels,
+            "window": window,
+            "hop": hop,
+            "pool": pool,
+            "norm": norm,
+        }
+        super().__init__(dim=DIMS[size], spec=InputSpec(rate=rate, seconds=seconds), arguments=arguments)
+        self.pool = pool
+        self.logmel = LogMel(rate=rate, mels=mels, window=window, hop=hop)
+        self.shortest = self.logmel.samples(STRIDES[size])
+        self.stages = {"tiny": _tiny_stages, "vgg": _vgg_stages, "resnet18": _resnet_stages}[size](norm)
+
+    def blocks(self) -> list[nn.Module]:
+        """The stages in order of use: what a trainer may compile in place or shard one by one."""
+        return list(self.stages)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Features:
+        """See the class. `valid` has no meaning here. Raises `ValueError` for a wrong shape or type, or too short a sound."""
+        del valid
+        check_wave(x, samples=self.shortest, rate=self.spec.rate)
+        y = self.stages(self.logmel(x).unsqueeze(1).contiguous(memory_format=torch.channels_last))
+        grid = y.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+        return Features(pooled=grid.amax((1, 2)) if self.pool == "max" else grid.mean((1, 2)), grid=grid)
+
+
+def _tiny_stages(norm: Norm) -> nn.Sequential:
+    stem = nn.Conv2d(1, 32, 4, stride=2, padding=1, bias=False)
+    return nn.Sequential(
+        nn.Sequential(stem, make_norm(norm, 32, 2), nn.ReLU()),
+        ResidualBlock(32, 64, stride=(2, 2), norm=norm),
+        ResidualBlock(64, 96, stride=(2, 2), norm=norm),
+    )
+
+
+def _vgg_stages(norm: Norm) -> nn.Sequential:
+    stages, inputs = [], 1
+    for outputs in (64, 128, 256, 512):
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), make_norm(norm, outputs, 2), nn.ReLU()]
+            inputs = outputs
+        stages.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
+    return nn.Sequential(*stages)
+
+
+def _resnet_stages(norm: Norm) -> nn.Sequential:
+    net = models.resnet18(weights=None, norm_layer=lambda channels: make_norm(norm, channels, 2))
+    net.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+    return nn.Sequential(stem, net.layer1, net.layer2, net.layer3, net.layer4)

@@ -1,0 +1,120 @@
+"""Residual networks that see each picture alone: torchvision's ResNets, and a tiny one for two cores.
+
+He et al. 2016, "Deep Residual Learning for Image Recognition" (arXiv:1512.03385). Dilation in place of stride, for a finer
+grid: Chen et al. 2017, "Rethinking Atrous Convolution" (arXiv:1706.05587), section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+import torchvision.models as models
+from torch import Tensor, nn
+
+from mmssl.encoders.base import Encoder
+from mmssl.nn.inputs import IMAGENET, NormalizePictures, check_pictures
+from mmssl.nn.residual import Norm, ResidualBlock, make_norm
+from mmssl.nn.zoo import fetch_weights
+from mmssl.types import Features, InputSpec, Modality
+
+Size = Literal["tiny", "resnet18", "resnet34", "resnet50"]
+DIMS = {"tiny": 96, "resnet18": 512, "resnet34": 512, "resnet50": 2048}
+
+
+class FrameResNet(Encoder):
+    """(N, T, 3, H, W) -> pooled (N, D), grid (N, T, H / stride, W / stride, D).
+
+    `pixels`: the side that views should ask for (None: 128 for tiny, 224 for the others); other sizes and oblong pictures work too.
+    `output_stride`: pixels from cell to cell: 8 for tiny; 32, 16 or 8 for the others, where later strides become dilations, so
+    that loaded weights compute what they did. `norm`: "batch" or "group" (None: "group" for tiny, "batch" for the others).
+    `weights`: a name of torchvision's, such as "IMAGENET1K_V1"; they are fetched, and bring their own normalisation.
+
+    Raises `ValueError` for arguments that do not fit one another, `InputError` where weights cannot be had.
+    """
+
+    modality: ClassVar[Modality] = "frame"
+
+    def __init__(
+        self,
+        *,
+        size: Size = "resnet18",
+        pixels: int | None = None,
+        output_stride: Literal[8, 16, 32] | None = None,
+        norm: Norm | None = None,
+        weights: str | None = None,
+    ) -> None:
+        if size not in DIMS:
+            raise ValueError(f"size must be one of {', '.join(DIMS)}, got {size!r}")
+        tiny = size == "tiny"
+        pixels = pixels or (128 if tiny else 224)
+        output_stride = output_stride or (8 if tiny else 32)
+        norm = norm or ("group" if tiny else "batch")
+        if output_stride not in ((8,) if tiny else (8, 16, 32)):
+            raise ValueError(f"output_stride of {size} must be {'8' if tiny else '8, 16 or 32'}, got {output_stride}")
+        if weights is not None and (tiny or norm != "batch"):
+            raise ValueError(
+                f"weights={weights!r} need a size of torchvision's and norm='batch', got size={size!r}, norm={norm!r}"
+            )
+        # A saved encoder brings its weights: `weights` is not among the arguments, or rebuilding would fetch them again.
+        arguments = {"size": size, "pixels": pixels, "output_stride": output_stride, "norm": norm}
+        super().__init__(dim=DIMS[size], spec=InputSpec(size=pixels, frames=1), arguments=arguments)
+        self.grid_stride = float(output_stride)
+        self.grid_offset = (output_stride - 1) / 2 if tiny else 0.0  # torchvision's padded strides centre on multiples
+        published = None if weights is None else fetch_weights(size, weights)
+        self.normalize = NormalizePictures(*(IMAGENET if published is None else (published.mean, published.std)))
+        if tiny:
+            self.stages = _tiny_stages(norm)
+        else:
+            self.stages = _torchvision_stages(size, norm, output_stride, None if published is None else published.state)
+
+    def blocks(self) -> list[nn.Module]:
+        """The stages in order of use: what a trainer may compile in place or shard one by one."""
+        return list(self.stages)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Features:
+        """See the class. `valid` has no meaning here. Raises `ValueError` for a wrong shape, type or size."""
+        del valid
+        check_pictures(x, side=int(self.grid_stride))
+        y = self.normalize(x.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        y = self.stages(y)
+        grid = y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2]).clone(memory_format=torch.contiguous_format)
+        return Features(pooled=grid.mean((1, 2, 3)), grid=grid)
+
+
+def _tiny_stages(norm: Norm) -> nn.Sequential:
+    # A stem of patches (kernel = stride) stayed at chance on the toy world; windows must overlap.
+    stem = nn.Conv2d(3, 48, 8, stride=4, padding=2, bias=False)
+    return nn.Sequential(
+        nn.Sequential(stem, make_norm(norm, 48, 2), nn.ReLU()),
+        ResidualBlock(48, 96, stride=(2, 2), norm=norm),
+        ResidualBlock(96, 96, stride=(1, 1), norm=norm),
+    )
+
+
+def _torchvision_stages(size: str, norm: Norm, output_stride: int, state: dict[str, Tensor] | None) -> nn.Sequential:
+    layer: Callable[..., nn.Module] | None = None if norm == "batch" else partial(nn.GroupNorm, 32)
+    net = models.get_model(size, weights=None, norm_layer=layer)
+    if state is not None:
+        net.load_state_dict(state)
+    dilation = 1
+    for stage, stride in ((net.layer3, 16), (net.layer4, 32)):
+        if stride > output_stride:
+            dilation = _dilate(stage, dilation)
+    stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+    return nn.Sequential(stem, net.layer1, net.layer2, net.layer3, net.layer4)
+
+
+def _dilate(stage: nn.Sequential, before: int) -> int:
+    """Turn the stride of a stage into dilation; `before` is the dilation that its input already has."""
+    first = True
+    for convolution in (module for module in stage.modules() if isinstance(module, nn.Conv2d)):
+        if convolution.kernel_size == (3, 3):
+            # What comes before the removed stride keeps its spacing; what comes after it steps twice as far.
+            step = before if first else 2 * before
+            convolution.dilation, convolution.padding = (step, step), (step, step)
+            first = False
+        convolution.stride = (1, 1)
+    return 2 * before

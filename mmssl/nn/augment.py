@@ -1,0 +1,234 @@
+"""Augmentation of whole batches on the device, with one draw for each clip: all its frames change alike.
+
+Draws come from torch's global generator on the host, which the trainer seeds for each micro-batch (`mmssl.rng.seed_step`), so a
+resumed run augments as the uninterrupted one would, and a GPU as a CPU; only the noise of `WaveAugment` is drawn on the device.
+Nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+import torchvision.transforms.v2.functional as tv
+from torch import Tensor
+
+from mmssl.nn.colour import ColourDraw, colour_exact, colour_fused
+
+
+class FrameDraw(NamedTuple):
+    """What was drawn for each of N clips, on the host."""
+
+    box: Tensor  # (N, 4) int64: top, left, height, width of the crop in pixels
+    flip: Tensor  # (N,) bool
+    colour: ColourDraw
+    sigma: Tensor  # (N,) pixels of blur, 0: none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameAugment:
+    """uint8 or float (N, T, 3, H, W) -> float32 in 0..1 of the same shape. With every strength 0 it is the identity.
+
+    `brightness`, `contrast`, `saturation`: factors are uniform in 1 - s .. 1 + s (not below 0); `hue`: uniform in -s .. s turns
+    (s <= 0.5); in random order (Howard 2013, arXiv:1312.5402, as torchvision's ColorJitter). `grey`, `flip`, `drop_channel`, `blur`:
+    probabilities of turning grey, mirroring left to right, blackening one channel, and Gaussian blur with sigma uniform in
+    `blur_sigma` pixels. `crop`: the smallest share of the area that a random crop keeps, with aspect ratio 3:4 to 4:3, resized
+    to the full size (1: no crop).
+
+    `mode`: "fused" does all colour work by one 3x4 matrix for each clip; "exact" calls torchvision's functions clip by clip.
+
+    Raises `ValueError` for a strength or probability out of range.
+    """
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grey: float = 0.0
+    flip: float = 0.5
+    drop_channel: float = 0.0
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    crop: float = 1.0
+    mode: Literal["fused", "exact"] = "fused"
+
+    def __post_init__(self) -> None:
+        for name in ("grey", "flip", "drop_channel", "blur"):
+            _check_range(name, getattr(self, name), 0.0, 1.0)
+        for name in ("brightness", "contrast", "saturation"):
+            _check_range(name, getattr(self, name), 0.0, math.inf)
+        _check_range("hue", self.hue, 0.0, 0.5)
+        _check_range("crop", self.crop, 0.01, 1.0)
+        _check_pair("blur_sigma", self.blur_sigma, 0.01, math.inf)
+        if self.mode not in ("fused", "exact"):
+            raise ValueError(f"mode must be 'fused' or 'exact', got {self.mode!r}")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Draw for each clip, and apply."""
+        if x.ndim != 5 or x.shape[2] != 3:
+            raise ValueError(f"pictures must be (N, T, 3, H, W), got {tuple(x.shape)}")
+        return self.apply(x, self.draw(len(x), x.shape[3], x.shape[4]))
+
+    def draw(self, clips: int, height: int, width: int) -> FrameDraw:
+        """Draw for `clips` clips of `height` x `width` pixels, from torch's global generator on the host."""
+        colour = ColourDraw(
+            brightness=_factor(clips, self.brightness),
+            contrast=_factor(clips, self.contrast),
+            saturation=_factor(clips, self.saturation),
+            hue=_uniform(clips, -self.hue, self.hue),
+            order=torch.rand(clips, 4).argsort(1),
+            grey=torch.rand(clips) < self.grey,
+            dropped=torch.where(torch.rand(clips) < self.drop_channel, torch.randint(3, (clips,)), -1),
+        )
+        box = self._draw_box(clips, height, width)
+        flip = torch.rand(clips) < self.flip
+        sigma = _uniform(clips, *self.blur_sigma) * (torch.rand(clips) < self.blur)
+        return FrameDraw(box, flip, colour, sigma)
+
+    def apply(self, x: Tensor, draw: FrameDraw) -> Tensor:
+        """Apply a draw: crop, mirror, colours, blur."""
+        with torch.autocast(x.device.type, enabled=False):
+            if self.crop < 1:
+                x = torch.stack(
+                    [tv.resized_crop(clip, *box, size=list(x.shape[3:])) for clip, box in zip(x, draw.box.tolist(), strict=True)]
+                )
+            x = _mirror(x, draw.flip)
+            if self._changes_colour:
+                x = colour_fused(x, draw.colour) if self.mode == "fused" else colour_exact(_unit(x), draw.colour)
+            else:
+                x = _unit(x)
+            return _blur(x, draw.sigma, max(self.blur_sigma)) if self.blur else x
+
+    @property
+    def _changes_colour(self) -> bool:
+        return any((self.brightness, self.contrast, self.saturation, self.hue, self.grey, self.drop_channel))
+
+    def _draw_box(self, clips: int, height: int, width: int) -> Tensor:
+        area = _uniform(clips, self.crop, 1.0) * height * width
+        ratio = _uniform(clips, math.log(3 / 4), math.log(4 / 3)).exp()
+        tall = (area / ratio).sqrt().round().clamp(1, height)
+        wide = (area * ratio).sqrt().round().clamp(1, width)
+        top, left = torch.rand(clips) * (height - tall + 1), torch.rand(clips) * (width - wide + 1)
+        return torch.stack([top.floor(), left.floor(), tall, wide], 1).long()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveAugment:
+    """float (N, S) in -1..1 -> float32 (N, S), not clamped. With every strength 0 it is the identity.
+
+    `gain`: loudness changes by uniform -g .. g dB. `polarity`: probability of a sign change. `noise`: probability of added white
+    noise, at a ratio uniform in `noise_snr` dB to the clip's own power (a silent clip stays silent). `roll`: shifted by up to so many
+    samples either way, the end wrapping to the start; leave it at 0 where timing is the task. `low_pass` and `high_pass`: probabilities
+    of a second-order Butterworth magnitude response without phase, its cut-off uniform in the logarithm over `low_cut` and
+    `high_cut`, shares of half the sample rate.
+
+    Raises `ValueError` for a strength or probability out of range.
+    """
+
+    gain: float = 6.0
+    polarity: float = 0.0
+    noise: float = 0.0
+    noise_snr: tuple[float, float] = (10.0, 40.0)
+    roll: int = 0
+    low_pass: float = 0.0
+    low_cut: tuple[float, float] = (0.2, 1.0)
+    high_pass: float = 0.0
+    high_cut: tuple[float, float] = (0.005, 0.05)
+
+    def __post_init__(self) -> None:
+        for name in ("polarity", "noise", "low_pass", "high_pass"):
+            _check_range(name, getattr(self, name), 0.0, 1.0)
+        _check_range("gain", self.gain, 0.0, 120.0)
+        _check_range("roll", self.roll, 0, math.inf)
+        _check_pair("noise_snr", self.noise_snr, -math.inf, math.inf)
+        _check_pair("low_cut", self.low_cut, 1e-4, 1.0)
+        _check_pair("high_cut", self.high_cut, 1e-4, 1.0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Draw for each clip, and apply: filter, shift, noise, then gain and sign."""
+        if x.ndim != 2 or not x.is_floating_point():
+            raise ValueError(f"sound must be floating point (N, samples), got {x.dtype} {tuple(x.shape)}")
+        clips = len(x)
+        decibels = _uniform(clips, -self.gain, self.gain)
+        sign = 1 - 2 * (torch.rand(clips) < self.polarity).float()
+        noisy, snr = torch.rand(clips) < self.noise, _uniform(clips, *self.noise_snr)
+        shift = torch.randint(-self.roll, self.roll + 1, (clips,))
+        low = torch.where(torch.rand(clips) < self.low_pass, _log_uniform(clips, *self.low_cut), math.inf)
+        high = torch.where(torch.rand(clips) < self.high_pass, _log_uniform(clips, *self.high_cut), 0.0)
+        with torch.autocast(x.device.type, enabled=False):
+            y = x.float()
+            if self.low_pass or self.high_pass:
+                y = _filter(y, low, high)
+            if self.roll:
+                y = _roll(y, shift)
+            if self.noise:
+                ratio = torch.where(noisy, 10 ** (-snr / 20), 0.0).to(y.device)
+                y = y + torch.randn_like(y) * (y.square().mean(1).sqrt() * ratio)[:, None]
+            factor = (10 ** (decibels / 20) * sign).to(y.device)
+            return y * factor[:, None] if self.gain or self.polarity else y
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x.float() / 255 if x.dtype == torch.uint8 else x.float()
+
+
+def _mirror(x: Tensor, flip: Tensor) -> Tensor:
+    rows = flip.nonzero().squeeze(1).to(x.device)
+    return x if len(rows) == 0 else x.index_copy(0, rows, x.index_select(0, rows).flip(-1))
+
+
+def _blur(x: Tensor, sigma: Tensor, largest: float) -> Tensor:
+    """Gaussian blur of the clips whose sigma is not 0; the kernel reaches to 3 of the largest sigma; edges are reflected."""
+    chosen = sigma.nonzero().squeeze(1)
+    if len(chosen) == 0:
+        return x
+    radius = min(math.ceil(3 * largest), min(x.shape[3:]) - 1)
+    taps = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = (-0.5 * (taps / sigma[chosen, None]).square()).exp()
+    kernel = (kernel / kernel.sum(1, keepdim=True)).to(x.device)
+    rows = chosen.to(x.device)
+    count = len(chosen)
+    y = x.index_select(0, rows).flatten(1, 2).transpose(0, 1)  # clips as channels: (T*3, n, H, W), a kernel for each channel
+    y = F.conv2d(F.pad(y, (0, 0, radius, radius), mode="reflect"), kernel.view(count, 1, -1, 1), groups=count)
+    y = F.conv2d(F.pad(y, (radius, radius, 0, 0), mode="reflect"), kernel.view(count, 1, 1, -1), groups=count)
+    return x.index_copy(0, rows, y.transpose(0, 1).reshape(count, *x.shape[1:]))
+
+
+def _filter(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Zero-phase second-order Butterworth magnitudes; cut-offs (N,) as shares of half the rate, inf and 0 for none."""
+    spectrum = torch.fft.rfft(x)
+    frequency = torch.linspace(0, 1, spectrum.shape[1], device=x.device)
+    low, high = low.to(x.device)[:, None], high.to(x.device)[:, None]
+    response = (1 + (frequency / low) ** 4).rsqrt() * frequency**2 / (frequency**4 + high**4).sqrt().clamp_min(1e-12)
+    response = torch.where((high == 0) & (frequency == 0), 1.0, response)
+    return torch.fft.irfft(spectrum * response, n=x.shape[1])
+
+
+def _roll(x: Tensor, shift: Tensor) -> Tensor:
+    index = (torch.arange(x.shape[1], device=x.device) - shift.to(x.device)[:, None]) % x.shape[1]
+    return x.gather(1, index)
+
+
+def _uniform(clips: int, low: float, high: float) -> Tensor:
+    return torch.rand(clips) * (high - low) + low
+
+
+def _log_uniform(clips: int, low: float, high: float) -> Tensor:
+    return _uniform(clips, math.log(low), math.log(high)).exp()
+
+
+def _factor(clips: int, strength: float) -> Tensor:
+    return _uniform(clips, max(0.0, 1 - strength), 1 + strength)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie in {low}..{high}, got {value}")
+
+
+def _check_pair(name: str, pair: tuple[float, float], low: float, high: float) -> None:
+    if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high:
+        raise ValueError(f"{name} must be two rising numbers in {low}..{high}, got {pair}")

@@ -1,0 +1,78 @@
+"""What encoders do to their input first: check its shape and type, and normalise pictures.
+
+Nothing here looks at values (that would make a device wait for the host): a float picture outside 0..1 is not noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # mean and standard deviation of RGB in 0..1, as torchvision's weights use
+KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))  # of torchvision's video weights
+
+
+class NormalizePictures(nn.Module):
+    """(N, T, 3, H, W), uint8 or floating point in 0..1 -> float32 of the same shape: `(x - mean) / std`.
+
+    Mean and deviation are buffers that are saved: they belong to the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise in float32, also under autocast; the memory format of `x` is kept."""
+        whole = 255.0 if x.dtype == torch.uint8 else 1.0
+        scale = (1.0 / (self.std * whole)).view(3, 1, 1)
+        shift = (-self.mean / self.std).view(3, 1, 1)
+        return x * scale + shift if x.dtype in (torch.uint8, torch.float32) else x.float() * scale + shift
+
+
+def check_pictures(x: Tensor, *, side: int, frames: int = 1, exact_side: bool = False, exact_frames: bool = False) -> None:
+    """Raise `ValueError` unless `x` is (N, T >= `frames`, 3, H >= `side`, W >= `side`), uint8 or floating point.
+
+    With `exact_side`, H and W must equal `side`; with `exact_frames`, T must equal `frames`.
+    """
+    shape = tuple(x.shape)
+    if x.ndim != 5 or shape[2] != 3:
+        raise ValueError(f"pictures must be (N, T, 3, H, W), got {shape}; a single picture needs N = T = 1, RGB before H and W")
+    if x.dtype != torch.uint8 and not x.is_floating_point():
+        raise ValueError(
+            f"pictures must be uint8 in 0..255 or floating point in 0..1, got {x.dtype}; convert them with .to(torch.uint8)"
+        )
+    _check_extent("frames", shape[1], frames, exact_frames, "change the frames that the views ask for")
+    for axis, value in (("height", shape[3]), ("width", shape[4])):
+        _check_extent(f"{axis} in pixels", value, side, exact_side, "change the size that the views ask for")
+
+
+def check_wave(x: Tensor, *, samples: int, rate: int, exact: bool = False) -> None:
+    """Raise `ValueError` unless `x` is a floating-point (N, S) with S >= `samples` (S == `samples` with `exact`)."""
+    if x.ndim != 2:
+        raise ValueError(
+            f"sound must be mono (N, samples), got {tuple(x.shape)}; average the channels, and add a batch axis to one clip"
+        )
+    if not x.is_floating_point():
+        raise ValueError(f"sound must be floating point in -1..1, got {x.dtype}; divide 16-bit samples by 32768")
+    _check_extent(
+        f"samples ({x.shape[1] / rate:.3f} s at {rate} Hz)",
+        x.shape[1],
+        samples,
+        exact,
+        "change the seconds that the views ask for",
+    )
+
+
+def _check_extent(what: str, value: int, limit: int, exact: bool, move: str) -> None:
+    if value < limit or (exact and value != limit):
+        raise ValueError(f"input has {value} {what}; this encoder takes {'exactly' if exact else 'at least'} {limit}: {move}")
