@@ -7,6 +7,7 @@ picture share this clock, and either may begin later than 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -15,8 +16,10 @@ from pathlib import Path
 import av
 import av.error
 import av.logging
+import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -115,12 +118,23 @@ def pixel_aspect(stream: VideoStream) -> Fraction:
 def shown_size(frame: VideoFrame, aspect: Fraction) -> tuple[int, int]:
     """(width, height) at which a decoded frame is shown: wide pixels widen it, then rotation metadata turns it."""
     width, height = max(1, round(frame.width * aspect)), frame.height
-    return (height, width) if quarter_turns(frame) % 2 else (width, height)
+    return (height, width) if orientation(frame)[0] % 2 else (width, height)
 
 
-def quarter_turns(frame: VideoFrame) -> int:
-    """How many quarter turns counter-clockwise a frame needs before it is shown (0 to 3), to the nearest quarter."""
-    return round(frame.rotation / 90) % 4
+def orientation(frame: VideoFrame) -> tuple[int, bool]:
+    """How a decoded frame becomes the picture shown: (quarter turns counter-clockwise, after mirroring left and right or not).
+
+    From the display matrix that the file gives with the frame; angles are taken to the nearest quarter turn.
+    """
+    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]  # PyAV's stub knows one key only
+    if matrix is None:
+        return 0, False
+    a, b, _, c, d, *_ = np.frombuffer(matrix, "<i4", count=9).tolist()
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, c = -a, -c
+    # (a, b) is where the coded x axis points to on a screen whose y axis points down.
+    return round(math.degrees(math.atan2(-b, a)) / 90) % 4, mirrored
 
 
 def display_size(stream: VideoStream) -> tuple[int, int]:

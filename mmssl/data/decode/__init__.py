@@ -1,0 +1,82 @@
+"""One function between files and tensors: `answer`.
+
+The clock is that of `mmssl.data.container`. Rules, the same for every backend as far as it can follow them:
+
+- The frame at `t` is the last one stamped at or before `t` (plus at most half a millisecond, see `container.rounding`). Before the first
+  frame it is the first frame. More than 0.1 s past the end of the last frame: `MediaError`.
+- A window of sound begins with the source's sample nearest to `start`. Before the sound begins it is silent. More than 0.05 s
+  past its end: `MediaError`. Mono is the mean of the channels.
+- Rotation metadata and pixel aspect ratio are applied; colours are what ffmpeg gives.
+- Damage where something was asked for is a `MediaError`, never a stand-in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from torch import Tensor
+
+from mmssl.types import Backend, Frames, InputError, Request, Source, Wave
+
+MAX_RATE = 384_000
+MAX_SIDE = 8192
+
+
+def answer(source: Source, requests: Iterable[Request], *, backend: Backend = "pyav") -> dict[Request, Tensor]:
+    """Open a file once and answer all requests to it.
+
+    Args:
+        source: only its `path` is used; what the index believes of it is not trusted.
+        requests: `Frames` -> uint8 (T, 3, height, width) in channels-last memory order; `Wave` -> float32 (round(rate * seconds),) in
+            [-1, 1]. Equal requests are answered once.
+        backend: "pyav" (default), "decord" or "torchcodec"; see their modules for what they get wrong.
+
+    Raises:
+        MediaError: the file cannot give what was asked of it.
+        InputError: a request makes no sense, or the backend is unknown or not installed.
+    """
+    distinct = list(dict.fromkeys(requests))
+    for request in distinct:
+        check(request)
+    if not distinct:
+        return {}
+    frames = [request for request in distinct if isinstance(request, Frames)]
+    waves = [request for request in distinct if isinstance(request, Wave)]
+    return {**_backend(backend)(source.path, frames, waves)}
+
+
+def check(request: Request) -> None:
+    """Raise `InputError` for a request that no file could answer."""
+    if isinstance(request, Wave):
+        if not (math.isfinite(request.start) and math.isfinite(request.seconds) and request.seconds > 0):
+            raise InputError(f"{request}: a window needs a finite start and a length above 0 s")
+        if not 0 < request.rate <= MAX_RATE or round(request.rate * request.seconds) < 1:
+            raise InputError(f"{request}: the rate must be 1 to {MAX_RATE} samples a second, and the window at least one sample")
+        return
+    size = (request.size, request.size) if isinstance(request.size, int) else request.size
+    if not all(1 <= side <= MAX_SIDE for side in size):
+        raise InputError(f"{request}: the size must be 1 to {MAX_SIDE} pixels")
+    if not request.times or not all(math.isfinite(time) for time in request.times):
+        raise InputError(f"{request}: frames need at least one time, all of them finite")
+    box = request.box
+    if box is not None and not (
+        box.width > 0
+        and box.height > 0
+        and min(box.left, box.top) >= -1e-6
+        and max(box.left + box.width, box.top + box.height) <= 1 + 1e-6
+    ):
+        raise InputError(f"{request}: the box must lie within the picture (0 to 1) and have an area")
+
+
+def _backend(name: str) -> Callable[[Path, list[Frames], list[Wave]], dict[Request, Tensor]]:
+    if name == "pyav":
+        from mmssl.data.decode.pyav import read
+    elif name == "decord":
+        from mmssl.data.decode.decord_backend import read
+    elif name == "torchcodec":
+        from mmssl.data.decode.torchcodec_backend import read
+    else:
+        raise InputError(f"there is no decoding backend {name!r}; known: pyav, decord, torchcodec")
+    return read

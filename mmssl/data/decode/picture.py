@@ -1,0 +1,129 @@
+"""From a decoded frame to the pixels of a request: crop, resize, turn; and colours as ffmpeg gives them.
+
+A box is given in fractions of the picture as shown. It is rounded to whole pixels of the picture as coded, cut, resized
+straight to the size asked for (so that non-square pixels cost nothing extra), and turned last, when it is small. Shrinking
+averages areas (no aliasing), growing interpolates linearly.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from torch import Tensor
+
+from mmssl.types import Box, Frames
+
+WHOLE = Box(0.0, 0.0, 1.0, 1.0)
+
+
+def output_size(request: Frames) -> tuple[int, int]:
+    """(height, width) of a request."""
+    return (request.size, request.size) if isinstance(request.size, int) else request.size
+
+
+def centred_box(shown: tuple[int, int], size: tuple[int, int]) -> Box:
+    """The largest centred box of the aspect of `size` (height, width) in a picture shown as (width, height)."""
+    aspect = size[1] / size[0]
+    width, height = shown
+    if width > height * aspect:
+        part = height * aspect / width
+        return Box((1 - part) / 2, 0.0, part, 1.0)
+    part = width / aspect / height
+    return Box(0.0, (1 - part) / 2, 1.0, part)
+
+
+def cut(pixels: np.ndarray, *, box: Box, size: tuple[int, int], turns: int = 0, mirrored: bool = False) -> np.ndarray:
+    """Cut `box` (in fractions of the picture as shown) from coded pixels (H, W, 3) -> uint8 (*size, 3).
+
+    Args:
+        pixels: as coded, RGB.
+        box: of the picture as shown.
+        size: (height, width) wanted.
+        turns: quarter turns counter-clockwise from coded to shown, after mirroring left and right if `mirrored`.
+        mirrored: see there.
+    """
+    left, top, right, bottom = _coded_corners(box, turns, mirrored)
+    height, width = pixels.shape[:2]
+    x0, x1 = _whole(left, right, width)
+    y0, y1 = _whole(top, bottom, height)
+    out_height, out_width = size if turns % 2 == 0 else size[::-1]
+    part = pixels[y0:y1, x0:x1]
+    if part.shape[:2] != (out_height, out_width):
+        shrinks = out_height <= part.shape[0] and out_width <= part.shape[1]
+        part = cv2.resize(part, (out_width, out_height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if mirrored:
+        part = part[:, ::-1]
+    return np.rot90(part, turns) if turns else part
+
+
+def _coded_corners(box: Box, turns: int, mirrored: bool) -> tuple[float, float, float, float]:
+    left, top, right, bottom = box.left, box.top, box.left + box.width, box.top + box.height
+    for _ in range(turns % 4):  # undo one counter-clockwise turn: shown (x, y) was coded (1 - y, x)
+        left, top, right, bottom = 1 - bottom, left, 1 - top, right
+    if mirrored:
+        left, right = 1 - right, 1 - left
+    return left, top, right, bottom
+
+
+def _whole(low: float, high: float, length: int) -> tuple[int, int]:
+    first = min(max(0, round(low * length)), length - 1)
+    return first, max(first + 1, min(length, round(high * length)))
+
+
+class Painter:
+    """Turns frames into RGB pixels by swscale, as `ffmpeg -pix_fmt rgb24` does: matrix and range as the frame is tagged, BT.601 and
+    limited range where it is not."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def rgb(self, frame: VideoFrame) -> np.ndarray:
+        """Coded pixels of a frame, uint8 (H, W, 3). The array keeps the frame's memory alive."""
+        painted = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        plane = painted.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8)  # type: ignore[arg-type]  # a plane is a buffer; PyAV's stub does not say so
+        shape, strides = (plane.height, plane.width, 3), (plane.line_size, 3, 1)
+        return np.lib.stride_tricks.as_strided(rows, shape, strides, writeable=False)
+
+
+class Canvas:
+    """Collects the pixels of `Frames` requests as the frames shown at their times come along, in any order.
+
+    Args:
+        requests: whose answers are made.
+    """
+
+    def __init__(self, requests: list[Frames]) -> None:
+        self._places: dict[float, list[tuple[Frames, int]]] = {}
+        self._pixels: dict[Frames, np.ndarray] = {}
+        for request in requests:
+            self._pixels[request] = np.empty((len(request.times), *output_size(request), 3), np.uint8)
+            for place, time in enumerate(request.times):
+                self._places.setdefault(time, []).append((request, place))
+
+    @property
+    def times(self) -> list[float]:
+        """All times that are asked for, ascending, each once."""
+        return sorted(self._places)
+
+    def draw(self, time: float, pixels: np.ndarray, *, shown: tuple[int, int], turns: int = 0, mirrored: bool = False) -> None:
+        """Fill every place that asked for `time`.
+
+        Args:
+            time: one of `times`.
+            pixels: uint8 (H, W, 3) as coded.
+            shown: (width, height) at which the frame is displayed.
+            turns: see `cut`.
+            mirrored: see `cut`.
+        """
+        for request, place in self._places[time]:
+            size = output_size(request)
+            box = request.box or centred_box(shown, size)
+            self._pixels[request][place] = cut(pixels, box=box, size=size, turns=turns, mirrored=mirrored)
+
+    def answers(self) -> dict[Frames, Tensor]:
+        """uint8 (T, 3, height, width) for each request; pixels stay interleaved in memory (channels last)."""
+        return {request: torch.from_numpy(pixels).permute(0, 3, 1, 2) for request, pixels in self._pixels.items()}
