@@ -1,0 +1,383 @@
+"""The manifest: one Parquet row for each media file under a folder, usable or rejected with its reason.
+
+`Manifest` shows the usable rows as a sequence of `Source`. Sources are built when asked for, from Arrow's buffers, which
+forked loader workers share without copying: a list of a million Python objects would be copied page by page as reference
+counts touch it (PyTorch issue 13246).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mmssl.files import make_aside
+from mmssl.types import LOUDNESS_HOP, Cue, InputError, Source, Span
+
+MANIFEST_VERSION = 1
+METADATA_KEY = b"mmssl.manifest"
+
+# A track whose loudest `LOUDNESS_HOP` lies below this level (dBFS) counts as silent. Codec noise of digital silence and 16-bit
+# dither lie below -80; the quietest room that a microphone recorded lies above.
+SILENT_BELOW = -70.0
+
+CUE = pa.struct([pa.field("start", pa.float64()), pa.field("end", pa.float64()), pa.field("text", pa.string())])
+
+# Columns that make a Source: they alone decide `Manifest.sha256`. Names and units as in `mmssl.types.Source`.
+SOURCE_FIELDS = [
+    pa.field("id", pa.string()),
+    pa.field("fps", pa.float64()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("video_start", pa.float64()),
+    pa.field("video_end", pa.float64()),
+    pa.field("audio_start", pa.float64()),
+    pa.field("audio_end", pa.float64()),
+    pa.field("cues", pa.list_(CUE)),
+    pa.field("loudness", pa.list_(pa.float32())),
+]
+SCHEMA = pa.schema(
+    [
+        *SOURCE_FIELDS,
+        pa.field("path", pa.string()),  # posix, relative to the root
+        pa.field("reason", pa.string()),  # why the file is rejected; null where it is usable
+        pa.field("notes", pa.list_(pa.string())),  # what else is worth knowing, in phrases that group well
+        pa.field("cues_from", pa.string()),  # name of the sidecar file, "embedded", or "" without cues
+        # What a row was made from; it is reused as long as all of it is unchanged.
+        pa.field("size", pa.int64()),
+        pa.field("mtime_ns", pa.int64()),
+        pa.field("sidecars", pa.string()),
+        pa.field("probe", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What walking the folder found beside candidate files.
+
+    `ignored`: files whose suffix is not one of media, hidden ones, second paths to a file that is indexed already.
+    `unreadable`: folders that could not be listed (posix paths under the root).
+    """
+
+    ignored: int = 0
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts of a manifest. `usable == with_sound + silent`; `with_subtitles`, `audio_only` and `hours` are of the usable files.
+
+    `silent`: no track of sound that can be decoded, or (`silent_tracks` of them) one without anything to hear; the latter is
+    known only where loudness was measured. `hours` adds the durations of the usable files.
+    """
+
+    usable: int
+    rejected: int
+    ignored: int
+    with_sound: int
+    silent: int
+    silent_tracks: int
+    with_subtitles: int
+    audio_only: int
+    hours: float
+    reasons: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    unreadable_folders: tuple[str, ...] = ()
+
+
+class Manifest(Sequence[Source]):
+    """The usable files of a manifest, in order of id. Made by `read_manifest`, `index_folder` and `open_corpus`.
+
+    Attributes:
+        root: the folder that the files lie in.
+        rejected: id -> reason, of files that cannot be used.
+        path: the Parquet file, if it was read from one.
+
+    A pickled manifest that was read from a file names that file instead of carrying its rows; `InputError` where the file
+    has changed by the time it is unpickled.
+    """
+
+    def __init__(self, table: pa.Table, *, root: Path, path: Path | None = None, rows: np.ndarray | None = None) -> None:
+        self._table = table
+        self._rows = rows  # row numbers of `table` that this manifest shows; None: the usable ones
+        self.root = root
+        self.path = path
+        self._stamp = _stamp(path)
+        usable = pc.is_null(table["reason"])
+        shown = table.filter(usable) if rows is None else table.take(pa.array(rows))
+        self._sources = shown.select([*(f.name for f in SOURCE_FIELDS), "path"]).combine_chunks()
+
+    def __len__(self) -> int:
+        return self._sources.num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> Source: ...
+    @overload
+    def __getitem__(self, index: slice) -> Manifest: ...
+    def __getitem__(self, index: int | slice) -> Source | Manifest:
+        if isinstance(index, slice):
+            return self._take(np.arange(len(self))[index])
+        place = range(len(self))[index]  # negative numbers and IndexError as every sequence has them
+        row = {
+            name: column[place].as_py() for name, column in zip(self._sources.column_names, self._sources.columns, strict=True)
+        }
+        return _source(row, self.root)
+
+    def __repr__(self) -> str:
+        return f"Manifest({len(self)} files, {len(self.rejected)} rejected, root={str(self.root)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.path is not None and self._stamp is not None and _stamp(self.path) == self._stamp:
+            return _reopen, (self.path, self.root, self._rows, self._stamp)
+        return _rebuild, (self._table, self.root, self._rows)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the usable files, in order."""
+        return tuple(self._sources["id"].to_pylist())
+
+    @cached_property
+    def rejected(self) -> dict[str, str]:
+        """Id -> reason of every file that cannot be used."""
+        bad = self._table.filter(pc.is_valid(self._table["reason"]))
+        return dict(zip(bad["id"].to_pylist(), bad["reason"].to_pylist(), strict=True))
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many files were rejected for each reason."""
+        return Counter(self.rejected.values())
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of what the sources say: ids, spans, sizes, cues, loudness, in order. Not of where they lie or how old they are."""
+        digest = hashlib.sha256(f"mmssl manifest {MANIFEST_VERSION}, {LOUDNESS_HOP} s hops\n".encode())
+        for spec in SOURCE_FIELDS:
+            digest.update(spec.name.encode())
+            _digest(digest, self._sources[spec.name].combine_chunks())
+        return digest.hexdigest()
+
+    @cached_property
+    def scan(self) -> Scan:
+        """What the folder held beside media files when it was indexed."""
+        found = _header(self._table, self.path).get("scan", {})
+        return Scan(ignored=int(found.get("ignored", 0)), unreadable=tuple(found.get("unreadable", ())))
+
+    def select(self, which: Iterable[str] | np.ndarray) -> Manifest:
+        """A manifest of some of the usable files: by ids (kept in the order given) or by a boolean mask of `len(self)`.
+
+        Raises:
+            InputError: an id that is not usable here, or is given twice; a mask of another length.
+        """
+        if isinstance(which, np.ndarray) and which.dtype == bool:
+            if which.shape != (len(self),):
+                raise InputError(f"a mask over this manifest has shape ({len(self)},), got {which.shape}")
+            return self._take(np.flatnonzero(which))
+        wanted = [str(name) for name in which]
+        place = {name: row for row, name in enumerate(self.ids)}
+        for name, count in Counter(wanted).items():
+            if name not in place:
+                raise InputError(self._missing(name))
+            if count > 1:
+                raise InputError(f"the file {name!r} is selected {count} times; give each id once")
+        return self._take(np.array([place[name] for name in wanted], dtype=np.int64))
+
+    def summary(self) -> Summary:
+        """Counts for people and for `mmssl index --json`."""
+        table = self._sources
+        has_picture = pc.is_valid(table["video_start"]).to_numpy()
+        has_track = pc.is_valid(table["audio_start"]).to_numpy()
+        loudest = _loudest(table["loudness"].combine_chunks())
+        silent_track = has_track & (loudest < SILENT_BELOW)  # nan, where it was not measured, compares false
+        ends = np.fmax(_floats(table["video_end"]), _floats(table["audio_end"]))
+        with_cues = pc.greater(pc.list_value_length(table["cues"]), 0).to_numpy()
+        notes = Counter(self._notes())
+        return Summary(
+            usable=len(self),
+            rejected=len(self.rejected),
+            ignored=self.scan.ignored,
+            with_sound=int((has_track & ~silent_track).sum()),
+            silent=int((~has_track | silent_track).sum()),
+            silent_tracks=int(silent_track.sum()),
+            with_subtitles=int(with_cues.sum()),
+            audio_only=int((~has_picture).sum()),
+            hours=round(float(np.nansum(ends)) / 3600, 4),
+            reasons=dict(self.reasons.most_common()),
+            notes=dict(notes.most_common()),
+            unreadable_folders=self.scan.unreadable,
+        )
+
+    def _notes(self) -> list[str]:
+        usable = self._table.filter(pc.is_null(self._table["reason"]))
+        return [note for notes in usable["notes"].to_pylist() for note in notes]
+
+    def _take(self, places: np.ndarray) -> Manifest:
+        rows = self._rows
+        if rows is None:
+            rows = np.flatnonzero(pc.is_null(self._table["reason"]).to_numpy())
+        return Manifest(self._table, root=self.root, path=self.path, rows=rows[places])
+
+    def _missing(self, name: str) -> str:
+        if name in self.rejected:
+            return f"the file {name!r} cannot be used: {self.rejected[name]}"
+        near = difflib.get_close_matches(name, self.ids, n=1)
+        hint = f"; the nearest id is {near[0]!r}" if near else ""
+        return f"there is no usable file {name!r} among the {len(self)} of {self.path or self.root}{hint}"
+
+
+def manifest_from_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """An Arrow table of rows that hold some of `SCHEMA`'s columns; what is missing is null, lists are empty."""
+    empty: dict[str, Any] = {"cues": [], "loudness": [], "notes": [], "cues_from": "", "fps": 0.0, "width": 0, "height": 0}
+    return pa.Table.from_pylist([{**empty, **row} for row in rows], schema=SCHEMA)
+
+
+def write_manifest(path: Path, table: pa.Table, *, root: Path, scan: Scan | None = None) -> None:
+    """Write rows (schema `SCHEMA`) in order of id, atomically.
+
+    A manifest that lies under its own root stores the root relative to itself, so that folder and manifest can move together.
+
+    Raises:
+        InputError: the place cannot be written to.
+    """
+    root, home = root.resolve(), path.absolute().parent.resolve()
+    stored = os.path.relpath(root, home) if home.is_relative_to(root) else str(root)
+    header = {"version": MANIFEST_VERSION, "root": stored, "scan": asdict(scan or Scan())}
+    table = table.cast(SCHEMA).sort_by("id").replace_schema_metadata({METADATA_KEY: json.dumps(header).encode()})
+    try:
+        make_aside(path, lambda part: pq.write_table(table, part, compression="zstd"))
+    except OSError as error:
+        raise InputError(
+            f"the manifest cannot be written to {path}: {error.strerror or error}; choose another place with --out"
+        ) from error
+
+
+def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
+    """Read a manifest; `root` overrides the folder that its files lie in (it may have moved).
+
+    Raises:
+        InputError: no such file, no manifest of mmssl's, another version of it, or a root that is not there.
+    """
+    path = Path(path)
+    table = read_rows(path)
+    header = _header(table, path)
+    folder = root if root is not None else path.absolute().parent / header["root"]
+    folder = Path(os.path.normpath(folder))
+    if not folder.is_dir():
+        raise InputError(
+            f"the media of {path} were in {folder}, which is no folder now; index them again, or give their new place as root"
+        )
+    return Manifest(table, root=folder, path=path.absolute())
+
+
+def read_rows(path: Path) -> pa.Table:
+    """All rows of a manifest, usable and rejected, as an Arrow table of `SCHEMA`.
+
+    Raises:
+        InputError: no such file, no manifest of mmssl's, or another version of it.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no manifest {path}; `mmssl index FOLDER --out {path}` makes one") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is no Parquet file that can be read ({reason}); make it again with `mmssl index`") from error
+    _header(table, path)
+    if not table.schema.equals(SCHEMA):
+        raise InputError(f"{path} lacks columns of an mmssl manifest or has others; make it again with `mmssl index`")
+    return table
+
+
+def _header(table: pa.Table, path: Path | None) -> dict[str, Any]:
+    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    if text is None:
+        if path is None:
+            return {}
+        raise InputError(f"{path} is a Parquet file, but no manifest of mmssl's; `mmssl index FOLDER --out M.parquet` makes one")
+    try:
+        header = json.loads(text)
+        version, _ = header["version"], header["root"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the header of {path} is damaged ({error!r}); make the manifest again with `mmssl index`") from error
+    if version != MANIFEST_VERSION:
+        raise InputError(
+            f"{path} is a manifest of version {version}, this mmssl reads version {MANIFEST_VERSION}; make it again with `mmssl index`"
+        )
+    return header
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    if path is None or not path.exists():
+        return None
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _reopen(path: Path, root: Path, rows: np.ndarray | None, stamp: tuple[int, int]) -> Manifest:
+    if _stamp(path) != stamp:
+        raise InputError(
+            f"the manifest {path} has changed while it was in use; start again, so that every process reads the same one"
+        )
+    return Manifest(read_rows(path), root=root, path=path, rows=rows)
+
+
+def _rebuild(table: pa.Table, root: Path, rows: np.ndarray | None) -> Manifest:
+    return Manifest(table, root=root, rows=rows)
+
+
+def _source(row: Mapping[str, Any], root: Path) -> Source:
+    return Source(
+        id=row["id"],
+        path=root / row["path"],
+        fps=row["fps"],
+        width=row["width"],
+        height=row["height"],
+        video=None if row["video_start"] is None else Span(row["video_start"], row["video_end"]),
+        audio=None if row["audio_start"] is None else Span(row["audio_start"], row["audio_end"]),
+        cues=tuple(Cue(cue["start"], cue["end"], cue["text"]) for cue in row["cues"]),
+        loudness=tuple(row["loudness"]),
+    )
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray:
+    return pc.fill_null(column, float("nan")).to_numpy()
+
+
+def _loudest(levels: pa.Array) -> np.ndarray:
+    """Maximum of each list, nan for an empty one."""
+    lengths = pc.list_value_length(levels).to_numpy()
+    out = np.full(len(lengths), np.nan)
+    if lengths.sum():
+        starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+        out[lengths > 0] = np.maximum.reduceat(levels.flatten().to_numpy(), starts[lengths > 0])
+    return out
+
+
+def _digest(digest: hashlib._Hash, column: pa.Array) -> None:
+    """Feed a column's values, not Arrow's buffers: those depend on slices, on padding, and on the library's version."""
+    if pa.types.is_list(column.type):
+        digest.update(pc.list_value_length(column).to_numpy().astype("<i8").tobytes())
+        _digest(digest, column.flatten())
+    elif pa.types.is_struct(column.type):
+        for part in column.flatten():
+            _digest(digest, part)
+    elif pa.types.is_string(column.type):
+        digest.update(pc.binary_length(column).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
+        digest.update("".join(column.to_pylist()).encode())
+    elif pa.types.is_floating(column.type):
+        digest.update(pc.is_null(column).to_numpy(zero_copy_only=False).tobytes())
+        digest.update(pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False).astype("<f8").tobytes())
+    else:
+        digest.update(column.to_numpy(zero_copy_only=False).astype("<i8").tobytes())
