@@ -57,7 +57,8 @@ class FrameFinder:
         self._tick, self._clock, self._slack = tick(stream), clock, rounding(stream)
         self._frame_seconds = float(1 / stream.average_rate) if stream.average_rate else 0.0
         self._give, self._skip, self._restart, self._from_start = give, skip, restart, from_start
-        self._todo = deque(times)
+        self._todo = deque(times)  # not answered yet
+        self._open = deque(times)  # not known yet which packet answers them
         self._held: deque[Packet] = deque()
         self._stamps: list[float] = []  # presentation times of the packets since the last restart, sorted
         self._keys: list[float] = []  # presentation times of the key packets that went into the decoder
@@ -90,13 +91,13 @@ class FrameFinder:
         if packet.is_keyframe and self._restart and self._may_begin_at(packet, shown_at):
             self._begin(shown_at)
         elif not self._started:
-            if order_at > self._todo[0] + self._slack:
+            if order_at > self._open[0] + self._slack:
                 raise DoubtError("no key frame before it")
             return
         self._held.append(packet)
         if not packet.is_discard:
             self._note(packet, shown_at)
-        if order_at > self._todo[0] + self._slack or len(self._held) > HELD:
+        if order_at > self._open[0] + self._slack or len(self._held) > HELD:
             self._advance(order_at)
 
     def finish(self) -> None:
@@ -122,12 +123,16 @@ class FrameFinder:
         return stamp * self._tick - self._clock
 
     def _may_begin_at(self, packet: Packet, shown_at: float) -> bool:
+        if not self._skip and len(self._open) != len(self._todo):
+            return False  # frames that are still to come decide what is shown at an earlier time
         lead = 0.0 if packet.pts is not None else LEAD
-        return not packet.is_corrupt and shown_at + lead <= self._todo[0] + self._slack
+        return not packet.is_corrupt and shown_at + lead <= self._open[0] + self._slack
 
     def _begin(self, shown_at: float) -> None:
         """Start over at a key frame: nothing wanted lies before it."""
         self._flush()
+        if len(self._open) != len(self._todo):
+            raise DoubtError(f"the packet stamped {self._target(self._todo[0]):.3f} s gave no frame")
         self._held.clear()
         self._stamps.clear()
         self._damage.clear()
@@ -159,21 +164,22 @@ class FrameFinder:
         if not self._skip:
             while self._held:
                 self._push(self._held.popleft(), wanted=True)
+            while self._todo and self._open[0] < self._todo[0]:
+                self._open.popleft()
             return
-        due = [time for time in self._todo if time + self._slack < order]
-        targets = {self._target(time) for time in due} if self._stamps else set()
+        targets: set[float] = set()
+        while self._open and self._open[0] + self._slack < order and self._stamps:
+            targets.add(self._target(self._open.popleft()))
         horizon = max(targets, default=-NEVER)  # what is stamped later may yet be wanted by a later time
         last = max((i for i, packet in enumerate(self._held) if self._stamp_of(packet) in targets), default=-1)
         if len(self._held) > HELD:
-            last = max(last, len(self._held) - 1)
+            last = max(last, len(self._held) // 2)
         for _ in range(last + 1):
             packet = self._held.popleft()
             stamp = self._stamp_of(packet)
             self._push(packet, wanted=not packet.is_discard and (stamp in targets or stamp > horizon))
-        if len(due) == len(self._todo):
-            self._flush()  # nothing further is wanted: what the decoder holds back costs less than more packets
-        if due and order == NEVER and not self.done:
-            self._flush()
+        if not self._open:
+            self._flush()  # nothing further is wanted: what the decoder still holds costs less than more packets
 
     def _stamp_of(self, packet: Packet) -> float:
         return self._at(packet.pts if packet.pts is not None else packet.dts or 0)
@@ -237,19 +243,17 @@ class FrameFinder:
             else:
                 raise DoubtError("the frame before it was not decoded")
         self._shown = (at, frame)
-        while self._skip and self._todo and self._stamps and self._is_target(at):
+        while self._skip and self._todo and self._is_target(at):
             self._answer(at, frame)
 
     def _is_target(self, at: float) -> bool:
         """Whether the frame stamped `at` is surely the last one before the next wanted time."""
-        time = self._todo[0]
-        if self.last_read <= time + self._slack:
-            return False
-        return self._target(time) == at
+        known = not self._open or self._todo[0] < self._open[0]
+        return known and self._target(self._todo[0]) == at
 
     def _answer(self, at: float, frame: VideoFrame) -> None:
         time = self._todo[0]
-        if self._skip and self._stamps and self._target(time) != at:
+        if self._skip and self._target(time) != at:
             raise DoubtError(f"the packet stamped {self._target(time):.3f} s gave no frame")
         for stamp in self._damage:
             until = min((key for key in self._keys if key > stamp), default=NEVER)

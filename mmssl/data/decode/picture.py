@@ -84,7 +84,7 @@ class Painter:
         """Coded pixels of a frame, uint8 (H, W, 3). The array keeps the frame's memory alive."""
         painted = self._reformatter.reformat(frame, format="rgb24", threads=1)
         plane = painted.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8)  # type: ignore[arg-type]  # a plane is a buffer; PyAV's stub does not say so
+        rows = np.frombuffer(memoryview(plane), np.uint8)
         shape, strides = (plane.height, plane.width, 3), (plane.line_size, 3, 1)
         return np.lib.stride_tricks.as_strided(rows, shape, strides, writeable=False)
 
