@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
+from mmssl.nn.gather import gather_rows, own_rows
 from mmssl.objectives.base import Batch, Objective
 from mmssl.rng import rng_for
 from mmssl.training.model import Pretraining
@@ -86,9 +86,8 @@ class FakeNce(Objective):
     def forward(self, batch: Batch, bank: EncoderBank) -> Loss:
         video = F.normalize(self.head["video"](bank.encode("video", batch["video"]).pooled).float(), dim=1)
         audio = F.normalize(self.head["audio"](bank.encode("audio", batch["audio"] - self.centre).pooled).float(), dim=1)
-        every, first, count = gathered(audio)
-        logits = self.scale * torch.cat([video @ every.T, video @ self.queue.T], dim=1)
-        target = first + count * torch.arange(len(video))
+        logits = self.scale * torch.cat([video @ gather_rows(audio).T, video @ self.queue.T], dim=1)
+        target = own_rows(len(video))
         value = F.cross_entropy(logits, target)
         hit = (logits.argmax(1) == target).float().mean().detach()
         metrics = {
@@ -117,27 +116,6 @@ class FakeRegression(Objective):
     def forward(self, batch: Batch, bank: EncoderBank) -> Loss:
         guess = self.line(bank.encode("video", batch["video"]).pooled).float()[:, 0]
         return Loss(F.mse_loss(guess, batch["audio"].mean(1)))
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.stack(parts, 1).flatten(0, 1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        return gradient[dist.get_rank() :: dist.get_world_size()]
-
-
-def gathered(x: Tensor) -> tuple[Tensor, int, int]:
-    """All rows in global order, this rank, world."""
-    if not dist.is_initialized():
-        return x, 0, 1
-    return _Gather.apply(x), dist.get_rank(), dist.get_world_size()  # type: ignore[return-value]
 
 
 @dataclass

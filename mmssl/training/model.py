@@ -43,10 +43,11 @@ class Pretraining(nn.Module):
         """The weighted sum of all losses (a scalar), and each objective's own `Loss`.
 
         `batch` maps objective -> key -> (N, ...). One fresh `EncoderBank` serves all, so that a tensor that stands under two
-        objectives is encoded once.
+        objectives is encoded once. In eval mode, objectives without rows in `batch` are left out (a stream may hold nothing out).
         """
         bank = EncoderBank(self.encoders)  # type: ignore[arg-type]
-        losses = {name: objective(batch[name], bank) for name, objective in self.objectives.items()}
+        present = [name for name in self.objectives if self.training or name in batch]
+        losses = {name: self.objectives[name](batch[name], bank) for name in present}
         return torch.stack([self.weights[name] * loss.value.float() for name, loss in losses.items()]).sum(), losses
 
 

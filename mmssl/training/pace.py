@@ -15,9 +15,10 @@ class Pace:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._restart()
+        self.restart()
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
+        """Forget what was counted and start the clock."""
         self._since, self._waited, self._rows, self._steps = time.perf_counter(), 0.0, 0, 0
 
     def count(self, rows: int, waited: float) -> None:
@@ -42,7 +43,7 @@ class Pace:
             "speed/data_wait": self._waited / seconds,
             "speed/memory_gb": memory_gb(self._device),
         }
-        self._restart()
+        self.restart()
         return values
 
 

@@ -1,12 +1,8 @@
-"""Ranks: joining them, wrapping the model for DDP or FSDP2, and what ranks tell each other. One process needs none of it.
-
-Global row order: of the global batch, rank r of `world` takes rows r, r + world, r + 2 * world, ...
-"""
+"""Ranks: joining them, wrapping the model for DDP or FSDP2, and what ranks tell each other. One process needs none of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -120,19 +116,6 @@ def gradients_between_ranks(module: nn.Module, wanted: bool) -> None:
         module.require_backward_grad_sync = wanted
     elif isinstance(module, FSDPModule):
         module.set_requires_gradient_sync(wanted)
-
-
-def gather_rows(rows: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
-    """Each (n, ...) of this rank -> (world * n, ...) in global row order, the same on every rank."""
-    if ranks.world == 1:
-        return dict(rows)
-    gathered: dict[str, Tensor] = {}
-    for name, value in sorted(rows.items()):
-        sent = (value.to(torch.uint8) if value.dtype == torch.bool else value).contiguous()
-        parts = [torch.empty_like(sent) for _ in range(ranks.world)]
-        dist.all_gather(parts, sent)
-        gathered[name] = torch.stack(parts, dim=1).flatten(0, 1).to(value.dtype)
-    return gathered
 
 
 def mean_over_ranks(values: Tensor, ranks: Ranks) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from mmssl.nn.gather import gather_rows
 from mmssl.objectives.base import Batch
 from mmssl.rng import Purpose, seed_for, seed_step
 from mmssl.training import parallel
@@ -94,6 +95,7 @@ class Trainer:
         log = RunLog(self.out, step=begin, wandb=every.wandb) if self.ranks.first else None
         health: Health | None = None
         batches = self.loader.steps(begin, steps)
+        self._pace.restart()
         try:
             with StopSignal() as stop, self._display:
                 for step in range(begin, steps):
@@ -136,7 +138,7 @@ class Trainer:
             reports.append(loss_metrics(total, parts))
             losses.append({name: loss.value.detach() for name, loss in parts.items()})
             for name, loss in parts.items():
-                carries[name].append(parallel.gather_rows(loss.carry, self.ranks))
+                carries[name].append({key: gather_rows(rows) for key, rows in loss.carry.items()})
         norm = gradient_norm(self._optimizer)
         ok = self._nonfinite.judge(norm, losses, self.ranks)
         if self.config.clip:
