@@ -31,7 +31,7 @@ from mmssl.types import InputError
 
 STAMP = "toyworld.json"
 _CHUNK = 8  # clips that a worker makes between two messages
-_FEW = 16  # clips for which starting worker processes would cost more than it saves
+_FEW = 48  # clips for which starting worker processes would cost more than it saves
 
 
 class _World(NamedTuple):
