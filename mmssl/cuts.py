@@ -240,6 +240,8 @@ class PairViews(Views):
         early = max(0.0, start - seconds - self.apart - span.start)  # room before the window, and after it
         late = max(0.0, span.end - seconds - (start + seconds + self.apart))
         place = rng.random() * (early + late)
+        if early + late == 0.0:  # the two windows fill the span, so the other one is at the far end
+            return span.end - seconds if start - span.start < span.end - seconds - start else span.start
         return span.start + place if place < early else start + seconds + self.apart + (place - early)
 
     def _numbers(self) -> tuple[int, float, int, int]:
