@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -20,9 +21,11 @@ from mmssl.data.stream import Stream
 from mmssl.encoders.base import Encoder
 from mmssl.files import write_aside
 from mmssl.objectives.base import Objective
-from mmssl.training.checkpoint import latest_checkpoint, load_model
+from mmssl.training.checkpoint import EMA, find_checkpoint
+from mmssl.training.ema import Ema
 from mmssl.training.model import Pretraining
-from mmssl.training.parallel import Ranks, join_ranks, on_first
+from mmssl.training.parallel import Ranks, from_first, join_ranks
+from mmssl.training.state import load_ema, load_model, model_tensors
 from mmssl.training.trainer import Trainer
 from mmssl.types import InputError, Views
 
@@ -63,7 +66,11 @@ def start_run(config: RunConfig, out: Path, *, resume: bool = False, display: bo
         raise InputError(f"{out} holds no run to resume; leave --resume away, or give the folder of the run")
     train = config.train
     ranks = join_ranks(train.parallel, train.device)
-    corpora = on_first(lambda: open_corpora(config), ranks)
+    if ranks.first:  # indexes what is new; the other ranks then find the manifest made
+        corpora = open_corpora(config)
+    from_first(None, ranks)
+    if not ranks.first:
+        corpora = open_corpora(config)
     encoders = config.build_encoders()
     objectives = config.build_objectives(encoders)
     streams = build_streams(config, objectives, corpora)
@@ -95,8 +102,10 @@ def open_corpora(config: RunConfig) -> list[Corpus]:
         manifest = open_corpus(Path(stream.data))
         if not len(manifest):
             raise InputError(f"{stream.data} holds no usable media file; `mmssl index {stream.data}` tells why")
-        train, held = split_holdout(manifest.ids, stream.holdout, by=stream.holdout_by, seed=config.seed)
-        corpora.append(Corpus(manifest.select(train), manifest.select(held) if held else None, manifest))
+        _, held = split_holdout(manifest.ids, stream.holdout, by=stream.holdout_by, seed=config.seed)
+        mask = np.zeros(len(manifest), dtype=bool)
+        mask[held] = True
+        corpora.append(Corpus(manifest.select(~mask), manifest.select(mask) if held else None, manifest))
     return corpora
 
 
@@ -150,8 +159,12 @@ def load_run(run: Path | str, *, step: int | None = None, device: str = "cpu") -
     config = load_config(run / CONFIG_FILE)
     encoders = config.build_encoders()
     model = Pretraining(encoders, config.build_objectives(encoders), config.weights)
-    checkpoint = latest_checkpoint(run, step=step)
-    load_model(model, checkpoint)
+    checkpoint = find_checkpoint(run / "ckpt", step)
+    load_model(checkpoint, model)
+    if (checkpoint / EMA).is_file():
+        averages = Ema(model)
+        load_ema(checkpoint, averages)
+        model.load_state_dict(model_tensors(model, averages))
     model.eval().to(device)
     return Run(run, config, int(checkpoint.name), dict(model.encoders.items()), dict(model.objectives.items()))  # type: ignore[arg-type]
 
@@ -167,7 +180,10 @@ def view_batch(config: RunConfig, out: Path, *, step: int, rows: int) -> Path:
     show_streams(streams, config)
     loader = Loader(streams, accumulate=config.train.accumulate)
     seed_step(config.seed, step, 0, 0)
-    augments = {name: getattr(objective, "augments", {}) for name, objective in objectives.items()}
+    augments = {
+        name: {"video": getattr(objective, "frame_augment", None), "audio": getattr(objective, "wave_augment", None)}
+        for name, objective in objectives.items()
+    }
     return batch_sheet(next(loader.steps(step, step + 1)), streams, out, rows=rows, augments=augments)
 
 

@@ -10,9 +10,13 @@ import typer
 
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file; configs/ holds one for each objective.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change values of the config by path.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change values of the config by path.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/ and the config's name.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the run folder, bit for bit.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in the run folder, bit for bit.")
+    ] = False,
 ) -> None:
     """Train a model on your own folder of clips.
 
