@@ -70,10 +70,6 @@ class AudioCNN(Encoder):
         self.shortest = self.logmel.samples(STRIDES[size])
         self.stages = {"tiny": _tiny_stages, "vgg": _vgg_stages, "resnet18": _resnet_stages}[size](norm)
 
-    def blocks(self) -> list[nn.Module]:
-        """The stages in order of use: what a trainer may compile in place or shard one by one."""
-        return list(self.stages)
-
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Features:
         """See the class. `valid` has no meaning here. Raises `ValueError` for a wrong shape or type, or too short a sound."""
         del valid
@@ -85,11 +81,11 @@ class AudioCNN(Encoder):
 
 def _tiny_stages(norm: Norm) -> nn.Sequential:
     stem = nn.Conv2d(1, 32, 4, stride=2, padding=1, bias=False)
-    return nn.Sequential(
-        nn.Sequential(stem, make_norm(norm, 32, 2), nn.ReLU()),
+    blocks = nn.Sequential(
         ResidualBlock(32, 64, stride=(2, 2), norm=norm),
         ResidualBlock(64, 96, stride=(2, 2), norm=norm),
     )
+    return nn.Sequential(nn.Sequential(stem, make_norm(norm, 32, 2), nn.ReLU()), blocks)
 
 
 def _vgg_stages(norm: Norm) -> nn.Sequential:

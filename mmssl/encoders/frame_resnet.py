@@ -70,10 +70,6 @@ class FrameResNet(Encoder):
         else:
             self.stages = _torchvision_stages(size, norm, output_stride, None if published is None else published.state)
 
-    def blocks(self) -> list[nn.Module]:
-        """The stages in order of use: what a trainer may compile in place or shard one by one."""
-        return list(self.stages)
-
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Features:
         """See the class. `valid` has no meaning here. Raises `ValueError` for a wrong shape, type or size."""
         del valid
@@ -87,11 +83,11 @@ class FrameResNet(Encoder):
 def _tiny_stages(norm: Norm) -> nn.Sequential:
     # A stem of patches (kernel = stride) stayed at chance on the toy world; windows must overlap.
     stem = nn.Conv2d(3, 48, 8, stride=4, padding=2, bias=False)
-    return nn.Sequential(
-        nn.Sequential(stem, make_norm(norm, 48, 2), nn.ReLU()),
+    blocks = nn.Sequential(
         ResidualBlock(48, 96, stride=(2, 2), norm=norm),
         ResidualBlock(96, 96, stride=(1, 1), norm=norm),
     )
+    return nn.Sequential(nn.Sequential(stem, make_norm(norm, 48, 2), nn.ReLU()), blocks)
 
 
 def _torchvision_stages(size: str, norm: Norm, output_stride: int, state: dict[str, Tensor] | None) -> nn.Sequential:
