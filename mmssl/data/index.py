@@ -202,7 +202,8 @@ def _split(candidates: Sequence[Candidate], old: pa.Table | None, kind: str) -> 
 
 
 def _probe_into(rows: RowStore, run: Run, probed: Callable[[int, int], None]) -> None:
-    jobs, numbers = [], []
+    jobs: list[dict[str, Any]] = []
+    numbers: list[int] = []
     for number in run.todo:
         candidate = run.candidates[number]
         if candidate.reason is not None:

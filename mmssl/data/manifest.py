@@ -20,7 +20,6 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmssl.files import make_aside
@@ -116,8 +115,7 @@ class Manifest(Sequence[Source]):
         self.root = root
         self.path = path
         self._stamp = _stamp(path)
-        usable = pc.is_null(table["reason"])
-        shown = table.filter(usable) if rows is None else table.take(pa.array(rows))
+        shown = table.filter(table["reason"].is_null()) if rows is None else table.take(pa.array(rows))
         self._sources = shown.select([*(f.name for f in SOURCE_FIELDS), "path"]).combine_chunks()
 
     def __len__(self) -> int:
@@ -152,7 +150,7 @@ class Manifest(Sequence[Source]):
     @cached_property
     def rejected(self) -> dict[str, str]:
         """Id -> reason of every file that cannot be used."""
-        bad = self._table.filter(pc.is_valid(self._table["reason"]))
+        bad = self._table.filter(self._table["reason"].is_valid())
         return dict(zip(bad["id"].to_pylist(), bad["reason"].to_pylist(), strict=True))
 
     @property
@@ -197,12 +195,12 @@ class Manifest(Sequence[Source]):
     def summary(self) -> Summary:
         """Counts for people and for `mmssl index --json`."""
         table = self._sources
-        has_picture = pc.is_valid(table["video_start"]).to_numpy()
-        has_track = pc.is_valid(table["audio_start"]).to_numpy()
+        has_picture = table["video_start"].is_valid().to_numpy()
+        has_track = table["audio_start"].is_valid().to_numpy()
         loudest = _loudest(table["loudness"].combine_chunks())
         silent_track = has_track & (loudest < SILENT_BELOW)  # nan, where it was not measured, compares false
         ends = np.fmax(_floats(table["video_end"]), _floats(table["audio_end"]))
-        with_cues = pc.greater(pc.list_value_length(table["cues"]), 0).to_numpy()
+        with_cues = _lengths(table["cues"].combine_chunks()) > 0
         notes = Counter(self._notes())
         return Summary(
             usable=len(self),
@@ -220,13 +218,13 @@ class Manifest(Sequence[Source]):
         )
 
     def _notes(self) -> list[str]:
-        usable = self._table.filter(pc.is_null(self._table["reason"]))
+        usable = self._table.filter(self._table["reason"].is_null())
         return [note for notes in usable["notes"].to_pylist() for note in notes]
 
     def _take(self, places: np.ndarray) -> Manifest:
         rows = self._rows
         if rows is None:
-            rows = np.flatnonzero(pc.is_null(self._table["reason"]).to_numpy())
+            rows = np.flatnonzero(self._table["reason"].is_null().to_numpy())
         return Manifest(self._table, root=self.root, path=self.path, rows=rows[places])
 
     def _missing(self, name: str) -> str:
@@ -352,12 +350,16 @@ def _source(row: Mapping[str, Any], root: Path) -> Source:
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
-    return pc.fill_null(column, float("nan")).to_numpy()
+    return column.fill_null(float("nan")).to_numpy()
+
+
+def _lengths(lists: pa.ListArray) -> np.ndarray:
+    return np.diff(lists.offsets.to_numpy())
 
 
 def _loudest(levels: pa.Array) -> np.ndarray:
     """Maximum of each list, nan for an empty one."""
-    lengths = pc.list_value_length(levels).to_numpy()
+    lengths = _lengths(levels)
     out = np.full(len(lengths), np.nan)
     if lengths.sum():
         starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
@@ -368,16 +370,17 @@ def _loudest(levels: pa.Array) -> np.ndarray:
 def _digest(digest: hashlib._Hash, column: pa.Array) -> None:
     """Feed a column's values, not Arrow's buffers: those depend on slices, on padding, and on the library's version."""
     if pa.types.is_list(column.type):
-        digest.update(pc.list_value_length(column).to_numpy().astype("<i8").tobytes())
+        digest.update(_lengths(column).astype("<i8").tobytes())
         _digest(digest, column.flatten())
     elif pa.types.is_struct(column.type):
         for part in column.flatten():
             _digest(digest, part)
     elif pa.types.is_string(column.type):
-        digest.update(pc.binary_length(column).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
-        digest.update("".join(column.to_pylist()).encode())
+        texts = [text.encode() for text in column.to_pylist()]
+        digest.update(np.array([len(text) for text in texts], dtype="<i8").tobytes())
+        digest.update(b"".join(texts))
     elif pa.types.is_floating(column.type):
-        digest.update(pc.is_null(column).to_numpy(zero_copy_only=False).tobytes())
-        digest.update(pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False).astype("<f8").tobytes())
+        digest.update(column.is_null().to_numpy(zero_copy_only=False).tobytes())
+        digest.update(column.fill_null(0.0).to_numpy(zero_copy_only=False).astype("<f8").tobytes())
     else:
         digest.update(column.to_numpy(zero_copy_only=False).astype("<i8").tobytes())

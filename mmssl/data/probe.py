@@ -25,7 +25,7 @@ PROBE_VERSION = 1  # part of what a manifest's row was made from: raise it when 
 WHOLE_BELOW = 256 << 20  # bytes up to which a file is read to its end even where neither loudness nor captions ask for it
 TAIL_SECONDS = 20.0  # how far before the end that the header claims the tail of a larger file is looked at
 
-NOT_MEDIA = "not media, or its header is damaged"
+NOT_MEDIA = "not media, encrypted, or its header is damaged"
 NO_STREAM = "neither picture nor sound in it"
 UNDECODABLE = "neither picture nor sound can be decoded"
 PICTURE_UNDECODABLE = "the picture cannot be decoded"

@@ -60,12 +60,12 @@ class PictureProbe:
         """Take the next packet of the stream."""
         if not self.decided:
             self._search(packet)
-        if packet.size == 0 or packet.is_discard:
-            return  # an empty packet flushes; a discarded one lies outside of the edit list
+        if packet.is_discard:
+            return  # it lies outside of the edit list
         self.damaged |= packet.is_corrupt
         pts = packet.pts if packet.pts is not None else packet.dts
         if pts is None:
-            return
+            return  # the empty packet at the end. Theora has empty ones with times, too: they show the last picture again
         start = self._time(pts)
         if not -LONGEST < start < LONGEST:
             self.damaged = True
@@ -90,12 +90,14 @@ class PictureProbe:
         self.span = Span(first, end) if end > first else None
 
     def _search(self, packet: Packet) -> None:
+        if packet.size == 0 and packet.pts is not None:
+            return  # nothing to decode; PyAV would take it for the end of the stream
         self._searched += 1
         if self.stream.codec_context.width * self.stream.codec_context.height > LARGEST_PICTURE:
             return
         try:
             frames = packet.decode()
-        except (av.error.FFmpegError, *BROKEN):
+        except BROKEN:
             return  # a stream may begin with packets that need an earlier key frame
         for frame in frames:
             if isinstance(frame, VideoFrame) and frame.pts is not None and frame.width and frame.height:
@@ -183,9 +185,11 @@ class SoundProbe:
                 self._packets_end = max(self._packets_end, start + float((packet.duration or 0) * packet.time_base))
         if not self._measure and self.decided:
             return
+        if packet.size == 0 and packet.pts is not None:
+            return
         try:
             frames = packet.decode()
-        except (av.error.FFmpegError, *BROKEN):
+        except BROKEN:
             self._bad += 1
             return
         for frame in frames:
@@ -288,5 +292,5 @@ class LoudnessMeter:
 def _decode(packet: Packet) -> list[object]:
     try:
         return list(packet.decode())
-    except (av.error.FFmpegError, *BROKEN):
+    except BROKEN:
         return []

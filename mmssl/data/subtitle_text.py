@@ -29,10 +29,18 @@ ROLL_GAP = 0.05  # seconds between two cues of one rolling caption
 
 
 def parse_srt(text: str) -> list[Cue]:
-    """Cues of SubRip text. A cue's text runs to the next line of times, less the counter above that: it may hold empty lines."""
-    return [
-        Cue(start, end, plain_text("\n".join(_without_counter(lines)))) for start, end, lines in _timed_blocks(text.splitlines())
-    ]
+    """Cues of SubRip text. A cue's text runs to the next line of times, less the counter above that: it may hold empty lines.
+
+    WebVTT under SubRip's suffix is read as WebVTT.
+    """
+    if text.lstrip("\ufeff \r\n").startswith("WEBVTT"):
+        return parse_vtt(text)
+    blocks = list(_timed_blocks(text.splitlines()))
+    cues = []
+    for number, (start, end, lines) in enumerate(blocks, start=1):
+        kept = _without_counter(lines, last=number == len(blocks))
+        cues.append(Cue(start, end, plain_text("\n".join(kept))))
+    return cues
 
 
 def parse_vtt(text: str) -> list[Cue]:
@@ -46,7 +54,7 @@ def parse_vtt(text: str) -> list[Cue]:
     shown: list[str] = []
     shown_until = float("-inf")
     for start, end, lines in _timed_blocks(text.splitlines()):
-        payload = _until_empty(lines)
+        payload = _until_empty(lines, exactly=rolling)
         if _is_metadata("\n".join(payload)):
             continue
         said = [line for line in (plain_text(line) for line in "\n".join(payload).split("\n")) if line]
@@ -127,19 +135,25 @@ def _seconds(sign: str, hours: str | None, minutes: str, seconds: str, fraction:
     return -value if sign else value
 
 
-def _without_counter(lines: list[str]) -> list[str]:
+def _without_counter(lines: list[str], *, last: bool) -> list[str]:
+    """Lines between two lines of times, without the counter of the next cue: a number right above its times, or apart from the text.
+
+    A number that is all the text there is stays: people say "1984".
+    """
     kept = list(lines)
     while kept and not kept[-1].strip():
         kept.pop()
-    # The last cue has none; there, a number that stands apart from the text would be a counter whose cue is missing.
-    if kept and kept[-1].strip().isdigit() and (len(kept) == 1 or not kept[-2].strip()):
-        kept.pop()
-    return kept
+    if not kept or not kept[-1].strip().isdigit():
+        return kept
+    above_times = not last and lines[-1].strip().isdigit()
+    apart = len(kept) > 1 and not kept[-2].strip()
+    return kept[:-1] if above_times or apart else kept
 
 
-def _until_empty(lines: list[str]) -> list[str]:
+def _until_empty(lines: list[str], *, exactly: bool) -> list[str]:
+    """Lines before the first empty one. Rolling captions hold lines of one space, which the format counts as text; people do not."""
     for number, line in enumerate(lines):
-        if not line.strip():
+        if not (line if exactly else line.strip()):
             return lines[:number]
     return lines
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-import av.error
 from av import Packet
 from av.container import InputContainer
 from av.stream import Disposition, Stream
@@ -47,7 +46,7 @@ class TrackReader:
         end = start + float(packet.duration * packet.time_base) if packet.duration else math.inf
         try:
             parts = [plain_ass(_text(part)) for part in packet.decode() if isinstance(part, AssSubtitle)]
-        except (av.error.FFmpegError, *BROKEN):
+        except BROKEN:
             return
         text = " ".join(part for part in parts if part)
         # An empty packet still matters: mov_text ends an open cue with one.

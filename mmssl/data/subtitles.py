@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -100,14 +101,31 @@ def decode_text(content: bytes) -> str:
     except UnicodeDecodeError as error:
         if error.start > 0 and _is_mostly_utf8(content):
             return content.decode("utf-8", errors="replace")
-    if len(_high_bytes(content)) >= ENOUGH:
-        best = from_bytes(content[:65536]).best()
+    encoding = "cp1252"
+    if sum(byte > 127 for byte in content) >= ENOUGH:
+        best = from_bytes(content[:65536], cp_isolation=[*_SCRIPTS, *_LATIN]).best()
         if best is not None:
-            return content.decode(best.encoding, errors="replace")
-    return content.decode("cp1252", errors="replace")
+            encoding = _latin(content) if best.encoding in _LATIN else best.encoding
+    return content.decode(encoding, errors="replace")
+
+
+def _latin(content: bytes) -> str:
+    """Which of three encodings of Latin letters: most of their bytes mean letters in all three, and guesses are ties.
+
+    Windows-1250 where Windows-1252 would put signs inside words (Polish) or letters that only central Europe uses (s and z with
+    a caron); 1254 where it would put Icelandic letters into a text without Icelandic's accents (Turkish).
+    """
+    western = content.decode("cp1252", errors="replace").lower()
+    if _SIGN_IN_WORD.search(western) or set("šž") & set(western):
+        return "cp1250"
+    return "cp1254" if set("þðý") & set(western) and not set("áéíóúæ") & set(western) else "cp1252"
 
 
 ENOUGH = 24  # bytes above 127 below which a guess from the characters is no better than chance
+_SIGN_IN_WORD = re.compile(r"[^\W\d_][³¹¿¼¾£¥]")
+_LATIN = ("cp1250", "cp1252", "cp1254")
+# The encodings, other than Unicode's, that subtitles come in; the rarer ones that charset-normalizer knows win by chance.
+_SCRIPTS = ("cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr")
 
 
 def _decode_wide(content: bytes) -> str:
@@ -122,7 +140,3 @@ def _is_mostly_utf8(content: bytes) -> bool:
     text = content.decode("utf-8", errors="replace")
     broken = text.count("\N{REPLACEMENT CHARACTER}")
     return broken * 20 < sum(character > "\x7f" for character in text)
-
-
-def _high_bytes(content: bytes) -> bytes:
-    return bytes(byte for byte in content if byte > 127)
