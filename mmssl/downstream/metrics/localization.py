@@ -36,9 +36,9 @@ class SilentNegatives(NamedTuple):
 
 def normalize_map(values: Maps) -> NDArray[np.float32]:
     """One map, min-max normalised to [0, 1]; a map of constant value, which points nowhere, becomes all zeros."""
-    values = np.asarray(values, dtype=np.float32)
-    low, high = float(values.min()), float(values.max())
-    return np.zeros_like(values) if high <= low else (values - low) / (high - low)
+    plain: NDArray[np.float32] = np.asarray(values, dtype=np.float32)
+    low, high = plain.min(), plain.max()
+    return np.zeros_like(plain) if high <= low else ((plain - low) / (high - low)).astype(np.float32)
 
 
 def median_regions(maps: Maps, *, side: int = SIDE) -> Bools:

@@ -77,7 +77,9 @@ def _better_and_equal(scores: NDArray[Any], expected: int | None) -> tuple[NDArr
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not scores.size:
         raise ValueError(f"retrieval needs scores of N queries against the same N items, got shape {scores.shape}")
     if expected is not None and len(scores) != expected:
-        raise ValueError(f"the protocol has {expected} queries, the scores hold {len(scores)}: items were lost or added on the way")
+        raise ValueError(
+            f"the protocol has {expected} queries, the scores hold {len(scores)}: items were lost or added on the way"
+        )
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {scores.size} retrieval scores are not finite")
     own = np.diagonal(scores)[:, None]

@@ -1,0 +1,46 @@
+"""`mmssl localize`: which part of the picture makes the sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def localize(
+    run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
+    video: Annotated[Path, typer.Argument(help="Any film with picture and sound.")],
+    out: Annotated[Path, typer.Argument(help="Heatmap film to write (.mp4); the maps go beside it (.npz).")],
+    objective: Annotated[str | None, typer.Option(help="Which objective of the run; default: the first that localizes.")] = None,
+    fps: Annotated[float, typer.Option(help="Maps a second; the film itself keeps its own rate, up to 30.")] = 10.0,
+    step: Annotated[int | None, typer.Option(help="Checkpoint to use; default: the newest.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+) -> None:
+    """Show where a sound comes from: a heatmap over the film, with its original sound.
+
+    Colours lie on one scale for the whole film. Where nothing in view seems to make the sound, the film and the last line
+    say so. Files of any length are read in constant memory.
+
+    Example: mmssl localize runs/demo holiday.mp4 heat.mp4
+    """
+    from rich.console import Console
+
+    from mmssl.downstream.calibration import Calibration
+    from mmssl.downstream.evaluation_file import read_calibration
+    from mmssl.downstream.localize import localize as write_film
+    from mmssl.downstream.pairing import choose, pair
+    from mmssl.run import load_run
+    from mmssl.types import InputError, MediaError
+
+    loaded = load_run(run, step=step, device=device)
+    name = choose(loaded.objectives, objective)
+    pairing = pair(name, loaded.objectives[name], loaded.encoders, device=device)
+    scale: Calibration | None = read_calibration(run, name)
+    try:
+        found = write_film(video, out, pairing, calibration=scale, fps=fps)
+    except MediaError as error:
+        raise InputError(f"{video} could not be played to its end: {error}") from error
+    console = Console()
+    console.print(found.sentence(), highlight=False)
+    console.print(f"{found.film}  and the maps in  {found.maps}", highlight=False)
