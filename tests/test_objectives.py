@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-import pickle
+import pickle  # noqa: TID251 - what the loader does with views on their way to workers
 import re
 import typing
 from dataclasses import dataclass

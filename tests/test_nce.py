@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmssl.nn import nce
+from mmssl.nn.heads import Projection
+from mmssl.nn.nce import cell_scores, info_nce
+
+
+def test_info_nce_matches_the_double_sum():
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 6, dtype=torch.float64, generator=g)
+    positive = torch.tensor([2, 0, 5, 3])
+    keep = torch.rand(4, 6, generator=g) < 0.6
+    keep[1] = False  # no negatives
+    keep[2, 5] = False  # the positive's own entry does not matter
+    got = info_nce(logits, positive, keep)
+    for i in range(4):
+        own = math.exp(logits[i, positive[i]])
+        rest = sum(math.exp(logits[i, j]) for j in range(6) if keep[i, j] and j != positive[i])
+        assert got[i].item() == pytest.approx(-math.log(own / (own + rest)), abs=1e-12)
+    assert got[1].item() == 0.0
+
+
+def test_masked_columns_have_exactly_no_effect_however_high():
+    """LVS multiplies what it masks by -99: a negative cosine then becomes the strongest negative."""
+    logits = torch.tensor([[1.0, -0.5, 0.2], [0.1, 0.3, -0.9]], requires_grad=True)
+    keep = torch.tensor([[True, False, True], [False, True, True]])
+    values = []
+    for fill in (-50.0, 50.0, 1e4):
+        changed = logits.detach().clone()
+        changed[0, 1] = changed[1, 0] = fill
+        values.append(info_nce(changed.requires_grad_(), torch.tensor([0, 1]), keep))
+    assert torch.equal(values[0], values[1])
+    assert torch.equal(values[0], values[2])
+    info_nce(logits, torch.tensor([0, 1]), keep).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 1] == 0.0
+    assert logits.grad[1, 0] == 0.0
+    assert torch.isfinite(logits.grad).all()
+
+
+def brute(grid, sounds, project):
+    """Maximum over cells, mean over groups, pair by pair."""
+    cells = project(grid)
+    rows = []
+    for picture in cells:
+        row = []
+        for sound in sounds:
+            row.append(torch.stack([torch.stack([cell @ sound for cell in group]).max() for group in picture]).mean())
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 9), (3, 2, 9), (5, 3, 4)])
+@pytest.mark.parametrize("count", [2, 5, 12])
+@pytest.mark.parametrize("hidden", [0, 7])
+def test_best_cells_and_all_gradients_equal_brute_force(shape, count, hidden):
+    torch.manual_seed(0)
+    project = Projection(6, 5, hidden).double()
+    grid = torch.randn(*shape, 6, dtype=torch.float64, requires_grad=True)
+    raw = torch.randn(count, 5, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(shape[0], count, dtype=torch.float64)
+    found = []
+    for scores in (cell_scores(grid, F.normalize(raw, dim=1), project), brute(grid, F.normalize(raw, dim=1), project)):
+        gradients = torch.autograd.grad((scores * weight).sum(), [grid, raw, *project.parameters()])
+        found.append((scores, gradients))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    for got, want in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(got, want)
+    with torch.no_grad():
+        torch.testing.assert_close(cell_scores(grid, F.normalize(raw, dim=1), project), found[1][0])
+
+
+def test_search_in_pieces_is_the_same(monkeypatch):
+    torch.manual_seed(0)
+    project, grid, sounds = Projection(6, 5), torch.randn(7, 2, 30, 6), F.normalize(torch.randn(9, 5), dim=1)
+    whole = cell_scores(grid, sounds, project)
+    monkeypatch.setattr(nce, "SEARCH_SIZE", 1000)
+    torch.testing.assert_close(cell_scores(grid, sounds, project), whole)
+
+
+def test_the_search_under_autocast_does_not_take_the_gradient_from_the_head():
+    """Autocast keeps bfloat16 copies of weights; those made without gradient must not be used again with it."""
+    torch.manual_seed(0)
+    project, grid, sounds = Projection(6, 5, 4), torch.randn(3, 1, 30, 6), F.normalize(torch.randn(4, 5), dim=1)
+    exact = torch.autograd.grad(cell_scores(grid, sounds, project).sum(), list(project.parameters()))
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = cell_scores(grid, sounds, project)
+    assert scores.dtype == torch.float32
+    got = torch.autograd.grad(scores.sum(), list(project.parameters()))
+    for a, b in zip(got, exact, strict=True):
+        assert a.abs().sum() > 0
+        torch.testing.assert_close(a, b, rtol=0.2, atol=0.05)
