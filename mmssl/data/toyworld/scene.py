@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -14,7 +15,10 @@ from mmssl.rng import Purpose, rng_for
 
 OFFSCREEN = -1  # `SoundEvent.body` of what sounds from outside the view
 _QUIET_START, _QUIET_END = 0.1, 0.35  # seconds at the ends of a clip whose impacts do not count as discoverable
-_TRIES = 40  # throws, of which the first with enough impacts is taken
+_SELDOM, _OFTEN = 0.75, 2.0  # strikes a second that a sounder should have
+_CLOSE = 0.08  # seconds: strikes of one sounder that are closer than that are heard as one
+_PLANES = 3  # of depth: objects collide with those on their own and pass those on others
+_TRIES = 40  # throws, of which the best is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ def _draw_thing(rng: np.random.Generator, material: int, radius: float, difficul
     own = MATERIALS[material]
     shape = _usual(rng, own.shape, len(SHAPES), difficulty.shape_agreement)
     hue = _usual(rng, own.hue, len(HUES), difficulty.hue_agreement)
-    return Thing(material, shape, hue, radius, int(rng.integers(2)))
+    return Thing(material, shape, hue, radius, int(rng.integers(_PLANES)))
 
 
 def _usual(rng: np.random.Generator, usual: int, count: int, agreement: float) -> int:
@@ -139,29 +143,33 @@ def _draw_sway(rng: np.random.Generator, amplitude: float, speed: float) -> Sway
 
 
 def _throw(rng: np.random.Generator, things: tuple[Thing, ...], difficulty: Difficulty) -> tuple[list[Flight], list[Impact]]:
-    """Throw the objects until each sounder has at least one discoverable impact for every 1.3 seconds."""
+    """Throw the objects until each sounder is struck often enough to be found, and seldom enough to tell its strikes apart."""
     margin = (difficulty.camera + 2.0) * difficulty.scale
     box = (margin, margin, difficulty.size - 1 - margin, difficulty.size - 1 - margin)
     gravity = float(rng.uniform(60, 150)) * difficulty.scale if rng.random() < 0.5 else 0.0
-    wanted, best = max(1, int(difficulty.seconds / 1.3)), (-1, [], [])
+    radii, planes = [thing.radius for thing in things], [thing.plane for thing in things]
+    best: tuple[float, list[Flight], list[Impact]] = (math.inf, [], [])
     for _ in range(_TRIES):
         starts = _starts(rng, things, box, difficulty.scale)
         flights, impacts = fly(
-            starts,
-            [thing.radius for thing in things],
-            [thing.plane for thing in things],
-            box=box,
-            gravity=gravity,
-            seconds=difficulty.seconds,
-            scale=difficulty.scale,
+            starts, radii, planes, box=box, gravity=gravity, seconds=difficulty.seconds, scale=difficulty.scale
         )
-        counted = [i.body for i in impacts if _QUIET_START <= i.time <= difficulty.seconds - _QUIET_END]
-        fewest = min((counted.count(k) for k, thing in enumerate(things) if thing.sounds), default=wanted)
-        if fewest > best[0]:
-            best = (fewest, flights, impacts)
-        if fewest >= wanted:
+        faults = sum(
+            _faults([i.time for i in impacts if i.body == k], difficulty) for k, thing in enumerate(things) if thing.sounds
+        )
+        if faults < best[0]:
+            best = (faults, flights, impacts)
+        if faults == 0:
             break
     return best[1], best[2]
+
+
+def _faults(strikes: list[float], difficulty: Difficulty) -> float:
+    """How far the strikes of a sounder are from a rhythm that can be heard: missing ones, ones too many, ones too close."""
+    counted = sum(_QUIET_START <= time <= difficulty.seconds - _QUIET_END for time in strikes)
+    close = sum(after - before < _CLOSE for before, after in itertools.pairwise(strikes))
+    few, many = max(1.0, _SELDOM * difficulty.seconds), max(2.0, _OFTEN * difficulty.seconds)
+    return 3 * max(0.0, math.floor(few) - counted) + max(0.0, len(strikes) - math.ceil(many)) + close
 
 
 def _starts(
@@ -184,7 +192,7 @@ def _starts(
             )
             if not any(near):
                 break
-        speed, heading = float(rng.uniform(50, 110)) * scale, float(rng.uniform(0, 2 * math.pi))
+        speed, heading = float(rng.uniform(45, 95)) * scale, float(rng.uniform(0, 2 * math.pi))
         spin = float(rng.uniform(0.4, 2.0) * rng.choice((-1, 1)))
         placed.append(
             Piece(0.0, *spot, speed * math.cos(heading), speed * math.sin(heading), float(rng.uniform(-0.5, 0.5)), spin)

@@ -72,8 +72,8 @@ def _draw_captions(draw: ImageDraw.ImageDraw, truth: Truth, corner: tuple[int, i
     (left, top), font, ends = corner, _font(11), [0.0, 0.0, 0.0]
     for cue in truth.captions:
         x, length = cue.start / seconds * _WIDTH, font.getlength(cue.text)
+        x = min(x, max(0.0, _WIDTH - length - 8))
         line = next((k for k, end in enumerate(ends) if end <= x), int(np.argmin(ends)))
-        x = min(max(x, ends[line]), max(0.0, _WIDTH - length - 8))
         draw.line((left + x, top + line * _LINE + 2, left + x, top + line * _LINE + 12), _FAINT, 1)
         draw.text((left + x + 4, top + line * _LINE), cue.text, _INK, font)
         ends[line] = x + length + 14
