@@ -16,6 +16,7 @@ import torchvision.transforms.v2.functional as tv
 from torch import Tensor
 
 LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of grey
+CACHED = 2**18  # float32 numbers: 1 MiB
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # the numbering of ColourDraw.order
 
 
@@ -55,40 +56,43 @@ def _chain(clip: Tensor, draw: ColourDraw, row: int) -> Tensor:
     return clip
 
 
-def colour_fused(x: Tensor, draw: ColourDraw) -> Tensor:
-    """Apply one 3x4 matrix for each clip; `x` uint8 in 0..255 or float in 0..1 (N, T, 3, H, W) -> float32 in 0..1."""
-    whole = 255.0 if x.dtype == torch.uint8 else 1.0
-    y = x.float()
-    matrix = colour_matrix(draw, y.mean((1, 3, 4)) / whole)
-    planes = y.flatten(3).flatten(0, 1)  # (N*T, 3, H*W)
-    frames = x.shape[1]
-    turn = (matrix[:, :, :3] / whole).repeat_interleave(frames, 0)
-    shift = matrix[:, :, 3:].repeat_interleave(frames, 0)
-    return torch.baddbmm(shift, turn, planes).clamp_(0, 1).view(x.shape)
-
-
-def colour_matrix(draw: ColourDraw, mean: Tensor) -> Tensor:
-    """The maps of N clips whose mean colours are `mean` (N, 3) -> (N, 3, 4), columns R, G, B, 1, on the device of `mean`."""
-    device = mean.device
-    draw = ColourDraw(*(part.to(device, non_blocking=True) for part in draw))
-    eye = torch.eye(3, device=device)
-    luma = torch.tensor(LUMA, device=device)
-    grey = luma.expand(3, 3)  # every row gives grey
-    saturation = eye * draw.saturation[:, None, None] + grey * (1 - draw.saturation[:, None, None])
-    linear = {BRIGHTNESS: eye * draw.brightness[:, None, None], CONTRAST: eye * draw.contrast[:, None, None]}
-    linear |= {SATURATION: saturation, HUE: _turn(draw.hue)}
-    total = eye.expand(len(mean), 3, 3)
-    shift = torch.zeros_like(mean)
-    for place in range(4):
-        link = draw.order[:, place]
-        step = sum((link == kind)[:, None, None] * matrix for kind, matrix in linear.items())
-        pivot = ((total @ mean[:, :, None]).squeeze(2) + shift) @ luma  # mean grey so far: contrast turns about it
-        total = step @ total
-        shift = (step @ shift[:, :, None]).squeeze(2) + ((link == CONTRAST) * (1 - draw.contrast) * pivot)[:, None]
-    last = (
-        torch.where(draw.grey[:, None, None], grey, eye) * (torch.arange(3, device=device) != draw.dropped[:, None])[:, :, None]
+def colour_maps(draw: ColourDraw) -> Tensor:
+    """Each clip's whole chain as `A @ rgb + B @ mean`, `mean` being the clip's mean colour -> (N, 3, 6): A beside B, on the host."""
+    eye = torch.eye(3)
+    grey = torch.tensor(LUMA).expand(3, 3)  # every row gives grey
+    contrast = draw.contrast[:, None, None]
+    saturation = draw.saturation[:, None, None]
+    links = torch.stack(
+        [eye * draw.brightness[:, None, None], eye * contrast, eye * saturation + grey * (1 - saturation), _turn(draw.hue)], 1
     )
-    return last @ torch.cat([total, shift[:, :, None]], 2)
+    rows = torch.arange(len(draw.order))
+    of_pixel, of_mean = eye.expand(len(rows), 3, 3), torch.zeros(len(rows), 3, 3)
+    for link in draw.order.unbind(1):
+        # The mean colour on the way is of_pixel @ mean + of_mean @ mean; contrast turns about its grey.
+        pivot = (1 - contrast) * (grey @ (of_pixel + of_mean)) * (link == CONTRAST)[:, None, None]
+        of_pixel, of_mean = links[rows, link] @ of_pixel, links[rows, link] @ of_mean + pivot
+    last = torch.where(draw.grey[:, None, None], grey, eye) * (torch.arange(3) != draw.dropped[:, None])[:, :, None]
+    return last @ torch.cat([of_pixel, of_mean], 2)
+
+
+def colour_fused(x: Tensor, maps: Tensor) -> Tensor:
+    """Apply `colour_maps` (on the device of `x`); `x` uint8 in 0..255 or float in 0..1 (N, T, 3, H, W) -> float32 in 0..1."""
+    if x.dtype == torch.uint8:
+        maps = maps / 255
+    clips, frames = x.shape[:2]
+    planes = x.flatten(3)
+    # A CPU takes a few frames at a time, so that what is between two operations stays in its cache; an accelerator takes all.
+    few = max(1, CACHED // planes[0, 0].numel()) if x.device.type == "cpu" else max(1, frames)
+    parts = [slice(start, start + few) for start in range(0, frames, few)]
+    total = sum(planes[:, part].float().sum((1, 3)) for part in parts)
+    shift = maps[:, :, 3:] @ (total / (frames * planes.shape[3]))[:, :, None]  # (N, 3, 1)
+    out = torch.empty(planes.shape, dtype=torch.float32, device=x.device)
+    for part in parts:
+        some = planes[:, part].float().flatten(0, 1)
+        each = some.shape[0] // clips
+        turned = torch.baddbmm(shift.repeat_interleave(each, 0), maps[:, :, :3].repeat_interleave(each, 0), some)
+        out[:, part] = turned.clamp_(0, 1).view(clips, each, *planes.shape[2:])
+    return out.view(x.shape)
 
 
 def _turn(hue: Tensor) -> Tensor:
