@@ -26,6 +26,7 @@ from mmssl.data.decode.stamps import DoubtError, FrameClock
 TAIL = 0.1  # seconds past its own end for which the last frame still counts as shown
 HELD = 3000  # packets held back at most while nothing is wanted yet (a key frame two minutes ago)
 LEAD = 0.5  # seconds by which a key frame without a presentation stamp must precede the time wanted
+DEPTH = 16  # frames that a frame can be late behind its place in presentation order: the limit of H.264 and HEVC
 NEVER = float("inf")
 
 
@@ -68,7 +69,6 @@ class FrameFinder:
         self._frame_clock = FrameClock()
         self._shown: tuple[float, VideoFrame] | None = None
         self._fresh = True  # the decoder holds nothing
-        self.last_read = -NEVER  # seconds, decoding time of the last packet taken
 
     @property
     def done(self) -> bool:
@@ -80,15 +80,14 @@ class FrameFinder:
         if self.done:
             return
         shown = packet.pts if packet.pts is not None else packet.dts
-        order = packet.dts if packet.dts is not None else packet.pts
-        if shown is None or order is None:
+        if shown is None:
             if self._skip or not self._started:
                 raise DoubtError("packets without time stamps")
             self._held.append(packet)
             return
-        shown_at, order_at = self._at(shown), self._at(order)
-        self.last_read = max(self.last_read, order_at)
-        if packet.is_keyframe and self._restart and self._may_begin_at(packet, shown_at):
+        shown_at = self._at(shown)
+        order_at = self._at(packet.dts) if packet.dts is not None else self._order_by_depth()
+        if packet.is_keyframe and self._restart and self._open and self._may_begin_at(packet, shown_at):
             self._begin(shown_at)
         elif not self._started:
             if order_at > self._open[0] + self._slack:
@@ -97,7 +96,7 @@ class FrameFinder:
         self._held.append(packet)
         if not packet.is_discard:
             self._note(packet, shown_at)
-        if order_at > self._open[0] + self._slack or len(self._held) > HELD:
+        if not self._open or order_at > self._open[0] + self._slack or len(self._held) > HELD:
             self._advance(order_at)
 
     def finish(self) -> None:
@@ -121,6 +120,10 @@ class FrameFinder:
 
     def _at(self, stamp: int) -> float:
         return stamp * self._tick - self._clock
+
+    def _order_by_depth(self) -> float:
+        """A time before which no further packet can be stamped, where the file gives no decoding stamp (Matroska after a seek)."""
+        return self._stamps[-DEPTH - 1] if len(self._stamps) > DEPTH else -NEVER
 
     def _may_begin_at(self, packet: Packet, shown_at: float) -> bool:
         if not self._skip and len(self._open) != len(self._todo):
@@ -180,6 +183,8 @@ class FrameFinder:
             self._push(packet, wanted=not packet.is_discard and (stamp in targets or stamp > horizon))
         if not self._open:
             self._flush()  # nothing further is wanted: what the decoder still holds costs less than more packets
+            if self._todo and order != NEVER:
+                raise DoubtError(f"the packet stamped {self._target(self._todo[0]):.3f} s gave no frame")
 
     def _stamp_of(self, packet: Packet) -> float:
         return self._at(packet.pts if packet.pts is not None else packet.dts or 0)
@@ -189,8 +194,7 @@ class FrameFinder:
             return
         if not self._codec.is_open:
             self._codec.open()  # with skip_frame at its default: some decoders read it only once, here
-        if self._skip:
-            self._codec.skip_frame = "DEFAULT" if wanted or packet.is_keyframe else "NONREF"
+        self._codec.skip_frame = "DEFAULT" if wanted or packet.is_keyframe or not self._skip else "NONREF"
         stamp = self._stamp_of(packet)
         if packet.is_keyframe:
             self._keys.append(stamp)

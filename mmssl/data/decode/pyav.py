@@ -170,8 +170,8 @@ class PyavAnswerer:
             wanted.append(self.audio)
         try:
             for packet in self.container.demux(wanted):
-                if packet.size == 0 and packet.dts is None:
-                    break  # the end: PyAV now sends empty packets, but the finders flush by themselves
+                if packet.size == 0:
+                    continue  # PyAV's mark of the end (the finders flush by themselves), or Theora's "same picture again"
                 self._hand_out(packet, picture, sound)
                 if (picture is None or picture.done) and (sound is None or sound.done):
                     break
