@@ -75,13 +75,13 @@ class FakeNce(Objective):
     def __init__(self, *, encoders: Mapping[str, Encoder]) -> None:
         super().__init__()
         self.head = nn.ModuleDict({role: nn.Linear(encoder.dim, DIM) for role, encoder in encoders.items()})
-        self.scale = nn.Parameter(torch.tensor(5.0))
+        self.scale = nn.Parameter(torch.tensor([5.0]))  # FSDP2 shards no scalars
         self.teacher = nn.Linear(DIM, DIM).requires_grad_(False)
         self.register_buffer("queue", F.normalize(torch.ones(QUEUE, DIM), dim=1))
         self.register_buffer("centre", torch.zeros(SAMPLES))
 
     def fit(self, batches: Iterator[Batch]) -> None:
-        self.centre.copy_(next(batches)["audio"].mean(0))
+        self.centre.copy_(gather_rows(next(batches)["audio"]).mean(0))
 
     def forward(self, batch: Batch, bank: EncoderBank) -> Loss:
         video = F.normalize(self.head["video"](bank.encode("video", batch["video"]).pooled).float(), dim=1)

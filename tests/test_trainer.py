@@ -22,7 +22,7 @@ from mmssl.types import InputError
 from tests.fakes import FakeLoader, FakeStep, fake_model, fake_trainer
 
 
-class Crash(Exception):
+class Crash(Exception):  # noqa: N818
     pass
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch.distributed.fsdp import FSDPModule
 
 from mmssl.rng import Purpose, seed_for
 from mmssl.training.ema import Ema
 from mmssl.training.model import Pretraining, to_device
 from mmssl.training.parallel import Ranks, mean_over_ranks
+from mmssl.training.shards import drop_gathered
 from mmssl.training.stepping import Batches, autocast, loss_metrics, rows_in
 
 
@@ -30,12 +30,12 @@ class Evaluation:
         averages: AbstractContextManager[None] = ema.in_place() if ema is not None else nullcontext()
         was_training = model.training
         model.eval()
-        _drop_gathered(model)
+        drop_gathered(model)
         try:
             with averages:
                 return self._mean_metrics(model)
         finally:
-            _drop_gathered(model)
+            drop_gathered(model)
             model.train(was_training)
 
     def _mean_metrics(self, model: Pretraining) -> dict[str, float]:
@@ -60,11 +60,3 @@ class Evaluation:
         table = torch.stack([torch.stack([report[name].float() for name in names]) for report in reports]).double().mean(0)
         means = mean_over_ranks(table, self._ranks).tolist()
         return {**{f"eval/{name}": value for name, value in zip(names, means, strict=True)}, "eval/rows": float(seen)}
-
-
-def _drop_gathered(model: Pretraining) -> None:
-    # FSDP2 keeps the root's gathered parameters after a forward pass, for a backward pass that does not come here; the next
-    # forward pass would then compute with stale values.
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()

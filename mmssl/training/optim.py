@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from mmssl.training.shards import local
+from mmssl.training.shards import local, whole
 from mmssl.types import InputError
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
@@ -65,7 +64,7 @@ def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
     """The 2-norm of all gradients together (scalar on the device, over all shards)."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    return whole(norm)
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, norm: Tensor, limit: float) -> None:

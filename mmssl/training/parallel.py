@@ -9,11 +9,10 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from mmssl.training.model import Pretraining, blocks_of
+from mmssl.training.shards import gradient_sync, shard
 from mmssl.types import InputError
 
 Parallel = Literal["none", "ddp", "fsdp"]
@@ -74,15 +73,21 @@ def leave_ranks() -> None:
 
 
 def wrap(model: Pretraining, parallel: Parallel, ranks: Ranks) -> nn.Module:
-    """The module to call in training: `model` itself (FSDP2 shards it in place), or DDP around it."""
+    """The module to call in training: `model` itself (FSDP2 shards it in place), or DDP around it.
+
+    Raises:
+        InputError: a parameter without dimensions, which FSDP2 cannot shard.
+    """
     if ranks.world == 1:
         return model
     if parallel == "fsdp":
-        mesh = init_device_mesh(ranks.device.type, (ranks.world,))
-        for encoder in model.encoders.values():
-            for block in blocks_of(encoder):
-                fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
+        scalars = [name for name, parameter in model.named_parameters() if parameter.ndim == 0]
+        if scalars:
+            raise InputError(
+                f"train.parallel=fsdp cannot shard the scalar {', '.join(scalars)}; give it the shape (1,), or use train.parallel=ddp"
+            )
+        blocks = [block for encoder in model.encoders.values() for block in blocks_of(encoder)]
+        shard(model, blocks, ranks.world, ranks.device.type)
         return model
     # Buffers are already equal everywhere: queues move by gathered rows, batch norms are synchronised (see `level_buffers`).
     return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
@@ -114,8 +119,8 @@ def gradients_between_ranks(module: nn.Module, wanted: bool) -> None:
     """Whether the coming backward pass exchanges gradients: only that of a step's last micro-batch need."""
     if isinstance(module, DistributedDataParallel):
         module.require_backward_grad_sync = wanted
-    elif isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(wanted)
+    else:
+        gradient_sync(module, wanted)
 
 
 def mean_over_ranks(values: Tensor, ranks: Ranks) -> Tensor:
