@@ -26,6 +26,7 @@ from mmssl.data.toyworld.sound import strike_response, synthesise
 from mmssl.types import Cue, Frames, InputError, MediaError, Source, Wave
 
 DEFAULT = PRESETS["default"]
+TINY = replace(DEFAULT, size=64, fps=5, seconds=1.0, rate=8000)  # where only the folder is looked at
 LOUD = replace(DEFAULT, muted=0.0, offscreen=0.0, snr_db=60.0)  # every clip sounds, by what is in view alone
 
 
@@ -76,30 +77,30 @@ def test_another_seed_index_or_difficulty_gives_another_clip() -> None:
 
 
 def test_workers_and_the_number_of_clips_change_nothing(tmp_path: Path) -> None:
-    alone = make_toyworld(tmp_path / "alone", clips=3, seed=4, workers=0, progress=False)
-    pooled = make_toyworld(tmp_path / "pooled", clips=10, seed=4, workers=2, progress=False)
+    alone = make_toyworld(tmp_path / "alone", clips=2, seed=4, workers=0, progress=False)
+    pooled = make_toyworld(tmp_path / "pooled", clips=9, seed=4, workers=2, progress=False)
     wanted, found = content(alone), content(pooled)
     del wanted[STAMP]
-    assert len(wanted) == 9 and wanted.items() <= found.items()
-    assert len(found) == 31
+    assert len(wanted) == 6 and wanted.items() <= found.items()
+    assert len(found) == 28
 
 
 # -- the folder ---------------------------------------------------------------------------------------------------------------
 
 
 def test_the_same_call_again_touches_nothing_and_a_larger_one_adds(tmp_path: Path) -> None:
-    make_toyworld(tmp_path, clips=2, workers=0, progress=False)
+    make_toyworld(tmp_path, clips=2, difficulty=TINY, workers=0, progress=False)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    make_toyworld(tmp_path, clips=2, workers=0, progress=False)
+    make_toyworld(tmp_path, clips=2, difficulty=TINY, workers=0, progress=False)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
-    make_toyworld(tmp_path, clips=3, workers=0, progress=False)
+    make_toyworld(tmp_path, clips=3, difficulty=TINY, workers=0, progress=False)
     after = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(after) == len(before) + 3
     assert all(after[name] == before[name] for name in before if name != STAMP)
 
 
 def test_an_interrupted_corpus_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = make_toyworld(tmp_path / "whole", clips=4, seed=8, workers=0, progress=False)
+    whole = make_toyworld(tmp_path / "whole", clips=4, seed=8, difficulty=TINY, workers=0, progress=False)
     calls, record = Counter[str](), corpus.record
 
     def interrupted(*args: np.ndarray, **options: int) -> bytes:
@@ -112,27 +113,27 @@ def test_an_interrupted_corpus_is_continued(tmp_path: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(corpus, "record", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            make_toyworld(out, clips=4, seed=8, workers=0, progress=False)
+            make_toyworld(out, clips=4, seed=8, difficulty=TINY, workers=0, progress=False)
     assert not clip_path(out, 2).exists()
     clip_path(out, 3).write_bytes(b"half a file")  # as if killed between the video and its truth
     kept = clip_path(out, 0).stat().st_mtime_ns
-    make_toyworld(out, clips=4, seed=8, workers=0, progress=False)
+    make_toyworld(out, clips=4, seed=8, difficulty=TINY, workers=0, progress=False)
     assert content(out) == content(whole)
     assert clip_path(out, 0).stat().st_mtime_ns == kept
 
 
 def test_another_corpus_in_the_same_folder_is_refused_with_the_difference(tmp_path: Path) -> None:
-    make_toyworld(tmp_path, clips=1, workers=0, progress=False)
+    make_toyworld(tmp_path, clips=1, difficulty=TINY, workers=0, progress=False)
     before = content(tmp_path)
     with pytest.raises(InputError, match=r"seed is 0, asked for 1"):
-        make_toyworld(tmp_path, clips=1, seed=1, progress=False)
+        make_toyworld(tmp_path, clips=1, seed=1, difficulty=TINY, progress=False)
     with pytest.raises(InputError, match=r"difficulty\.silent_max is 3, asked for 1"):
-        make_toyworld(tmp_path, clips=1, difficulty="easy", progress=False)
+        make_toyworld(tmp_path, clips=1, difficulty=replace(TINY, silent_max=1), progress=False)
     with pytest.raises(InputError, match=r"cut is None, asked for frozen"):
-        make_toyworld(tmp_path, clips=2, cut="frozen", progress=False)
-    make_toyworld(tmp_path, clips=2, workers=0, progress=False)
+        make_toyworld(tmp_path, clips=2, difficulty=TINY, cut="frozen", progress=False)
+    make_toyworld(tmp_path, clips=2, difficulty=TINY, workers=0, progress=False)
     with pytest.raises(InputError, match=r"clips is 2, asked for 1"):
-        make_toyworld(tmp_path, clips=1, progress=False)
+        make_toyworld(tmp_path, clips=1, difficulty=TINY, progress=False)
     assert before.items() - content(tmp_path).items() == {(STAMP, before[STAMP])}
 
 
@@ -167,7 +168,7 @@ def test_bad_arguments_name_what_is_allowed(tmp_path: Path, arguments: dict[str,
     "values", [{"muted": 1.5}, {"size": 127}, {"silent_min": 4}, {"radius_min": 25.0}, {"silent_min": 0, "silent_max": 0}]
 )
 def test_a_difficulty_that_cannot_be_is_refused(values: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="difficulty."):
+    with pytest.raises(InputError, match=r"difficulty\."):
         Difficulty(**values)  # pyright: ignore[reportArgumentType]
 
 
@@ -175,7 +176,7 @@ def test_a_difficulty_that_cannot_be_is_refused(values: dict[str, float]) -> Non
 
 
 def test_shares_of_the_default_difficulty() -> None:
-    scenes = [draw_scene(0, index, "here", replace(DEFAULT, twins=0.0)) for index in range(300)]
+    scenes = [draw_scene(0, index, "here", replace(DEFAULT, twins=0.0)) for index in range(200)]
     things = [thing for scene in scenes for thing in scene.things]
     assert np.mean([thing.shape == MATERIALS[thing.material].shape for thing in things]) == pytest.approx(0.9, abs=0.03)
     assert np.mean([thing.hue == MATERIALS[thing.material].hue for thing in things]) == pytest.approx(0.8, abs=0.04)
@@ -186,7 +187,7 @@ def test_shares_of_the_default_difficulty() -> None:
     assert {sum(not thing.sounds for thing in scene.things) for scene in scenes} == {1, 2, 3}
     assert all(13 <= thing.radius <= 22 for thing in things)
     first = Counter(next(thing.material for thing in scene.things if thing.sounds) for scene in scenes)
-    assert len(first) == 8 and min(first.values()) >= 20  # 300 / 8 = 37.5 each
+    assert len(first) == 8 and min(first.values()) >= 10  # 200 / 8 = 25 each
 
 
 def has_twin(seed_index: int, difficulty: Difficulty) -> bool:
@@ -212,7 +213,7 @@ def test_what_sounds_from_outside_is_not_in_view() -> None:
 
 
 def test_sounders_are_struck_often_enough_to_be_found() -> None:
-    strikes = [sum(event.body >= 0 for event in draw_scene(0, index, "here", LOUD).sounds) for index in range(100)]
+    strikes = [sum(event.body >= 0 for event in draw_scene(0, index, "here", LOUD).sounds) for index in range(40)]
     assert min(strikes) >= 3 and np.mean(strikes) < 9
 
 
@@ -352,7 +353,7 @@ def test_decoded_onsets_are_where_the_truth_says(loud: Path) -> None:
 
 
 def test_muted_clips_are_silent_and_others_are_not(tmp_path: Path) -> None:
-    make_toyworld(tmp_path, clips=10, seed=1, workers=0, progress=False)
+    make_toyworld(tmp_path, clips=10, seed=1, difficulty=replace(DEFAULT, fps=5), workers=0, progress=False)
     truths = [truth_of(tmp_path, index) for index in range(10)]
     assert {truth.muted for truth in truths} == {True, False}
     for index, truth in enumerate(truths):
@@ -403,7 +404,7 @@ def test_captions_tell_what_happens_near_where_it_happens() -> None:
     told = 0
     for index in range(20):
         clip = plan_clip(0, index, DEFAULT)
-        assert 2 <= len(clip.captions)
+        assert len(clip.captions) >= 2
         for before, after in zip(clip.captions, clip.captions[1:], strict=False):
             assert before.start < before.end < after.start
         assert clip.captions[-1].end <= 4.0 + 1e-9
@@ -446,11 +447,11 @@ def test_sound_from_other_clip_changes_the_sound_alone() -> None:
 
 def test_sound_from_other_clip_is_independent_of_the_picture() -> None:
     same = []
-    for index in range(200):
+    for index in range(100):
         clip = plan_clip(5, index, LOUD, "sound_from_other_clip")
         (in_view,) = (thing.material for thing in clip.seen.things if thing.sounds)
         same.append(in_view == clip.sounds[0].material)
-    assert np.mean(same) == pytest.approx(1 / 8, abs=0.08)
+    assert np.mean(same) == pytest.approx(1 / 8, abs=0.1)
 
 
 def test_sound_shifted_moves_every_strike_by_the_same_time() -> None:

@@ -18,7 +18,7 @@ _QUIET_START, _QUIET_END = 0.1, 0.35  # seconds at the ends of a clip whose impa
 _SELDOM, _OFTEN = 0.75, 2.0  # strikes a second that a sounder should have
 _CLOSE = 0.08  # seconds: strikes of one sounder that are closer than that are heard as one
 _PLANES = 3  # of depth: objects collide with those on their own and pass those on others
-_TRIES = 40  # throws, of which the best is taken
+_TRIES = 24  # throws, of which the best is taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,10 @@ class Truth:
             raise IndexError(
                 f"flow({frame}) of a clip with {len(self.labels)} frames; frames 0 to {len(self.labels) - 2} have a next one"
             )
-        square = np.zeros((len(self.layers[0]), 3, 3))
-        square[:, 2, 2] = 1
-        now, after = square.copy(), square
-        now[:, :2], after[:, :2] = self.layers[frame], self.layers[frame + 1]
-        step = (after @ np.linalg.inv(now))[:, :2] - np.eye(3)[:2]  # (1 + K, 2, 3): pixel now -> displacement
+        now = np.zeros((self.layers.shape[1], 3, 3))
+        now[:, :2], now[:, 2, 2] = self.layers[frame], 1
+        # after now^-1 - 1, written so that what stands still moves by exactly 0
+        step = (self.layers[frame + 1] - self.layers[frame]) @ np.linalg.inv(now)  # (1 + K, 2, 3): pixel now -> displacement
         height, width = self.labels.shape[1:]
         ys, xs = np.mgrid[:height, :width]
         a = step[self.labels[frame]]  # (H, W, 2, 3)
@@ -136,11 +136,11 @@ def load_truth(video: Path) -> Truth | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as members:
-            if not isinstance(members, np.lib.npyio.NpzFile) or _MARK not in members:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
+            if _MARK not in members:
                 return None
             return _from_members({name: members[name] for name in members.files})
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError) as error:
         raise MediaError(f"{path} does not hold a readable ground truth ({error!r}); make the toy world again") from error
 
 
