@@ -63,8 +63,8 @@ def test_silence_shows_no_heat_and_sound_does(done, tmp_path):
     with av.open(str(found.film)) as container:
         for frame in container.decode(video=0):
             moment = float(frame.pts * frame.time_base)
-            picture = frame.to_ndarray(format="rgb24")[:320, :480:]
-            red, grey = picture[20 * 5, 24 * 5].astype(int), picture[5 * 56, 5 * 12].astype(int)
+            picture = frame.to_ndarray(format="rgb24")[:448]
+            red, grey = picture[20 * 7, 24 * 7].astype(int), picture[7 * 56, 7 * 12].astype(int)
             if 3.4 < moment < 4.1:
                 assert np.abs(red - plain[20, 24]).max() < 40
             if 0.4 < moment < 1.1:
@@ -75,11 +75,11 @@ def test_silence_shows_no_heat_and_sound_does(done, tmp_path):
 def test_the_film_keeps_its_length_size_rate_and_sound(done):
     found, npz = done
     with av.open(str(found.film)) as container:
-        video, audio = container.streams.video[0], container.streams.audio[0]
+        video = container.streams.video[0]
         frames = [float(f.pts * f.time_base) for f in container.decode(video=0)]
-        assert (video.width, video.height) == (480, 320 + video.height - 320)
+        assert video.width == 672
         assert video.height % 2 == 0
-        assert 340 < video.height < 400
+        assert 448 < video.height < 580
     assert frames == pytest.approx(np.arange(60) / 10, abs=1e-4)
     assert len(npz["times"]) == 60
     with av.open(str(found.film)) as container:
@@ -233,6 +233,6 @@ def test_an_objective_must_be_able(tmp_path):
         choose({"able": able}, "x")
     with pytest.raises(InputError, match="compares picture and sound"):
         choose({"blind": nn.Identity()})  # type: ignore[dict-item]
-    with pytest.raises(InputError, match="no similarity map"):
+    with pytest.raises(InputError, match="does not compare"):
         pair("blind", nn.Identity(), encoders)  # type: ignore[arg-type]
     assert cut_shape("able", able).rate == 8000

@@ -26,21 +26,9 @@ def localize(
     """
     from rich.console import Console
 
-    from mmssl.downstream.calibration import Calibration
-    from mmssl.downstream.evaluation_file import read_calibration
-    from mmssl.downstream.localize import localize as write_film
-    from mmssl.downstream.pairing import choose, pair
-    from mmssl.run import load_run
-    from mmssl.types import InputError, MediaError
+    from mmssl.usage import localize_run
 
-    loaded = load_run(run, step=step, device=device)
-    name = choose(loaded.objectives, objective)
-    pairing = pair(name, loaded.objectives[name], loaded.encoders, device=device)
-    scale: Calibration | None = read_calibration(run, name)
-    try:
-        found = write_film(video, out, pairing, calibration=scale, fps=fps)
-    except MediaError as error:
-        raise InputError(f"{video} could not be played to its end: {error}") from error
-    console = Console()
-    console.print(found.sentence(), highlight=False)
-    console.print(f"{found.film}  and the maps in  {found.maps}", highlight=False)
+    found = localize_run(run, video, out, objective=objective, fps=fps, step=step, device=device)
+    console = Console(soft_wrap=True)
+    console.print(found.sentence(), highlight=False, markup=False)
+    console.print(f"{found.film}  and the maps in  {found.maps}", highlight=False, markup=False)

@@ -13,9 +13,13 @@ from mmssl.types import InputError
 EVALUATION_FILE = "evaluation.json"
 
 
-def write_evaluation(run: Path, content: dict[str, Any]) -> Path:
-    """Write a run's evaluation, whole or not at all."""
-    path = run / EVALUATION_FILE
+def evaluation_path(run: Path, data: str | None = None) -> Path:
+    """Where the evaluation of a run on its held-out sources lies, or on other data by name."""
+    return run / (EVALUATION_FILE if data is None else f"evaluation-{data}.json")
+
+
+def write_evaluation(path: Path, content: dict[str, Any]) -> Path:
+    """Write an evaluation, whole or not at all."""
     write_aside(path, json.dumps(content, indent=2, allow_nan=False).encode())
     return path
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mmssl.data.container import display_size, open_media, picture_stream, sound_stream
+from mmssl.data.container import clock_start, display_size, open_media, picture_stream, sound_stream
 from mmssl.data.playback import play_frames
 from mmssl.downstream.analysis import Analysis, analyse, calibrate_on_film
 from mmssl.downstream.calibration import Calibration
@@ -28,7 +28,7 @@ from mmssl.downstream.render import FilmWriter
 from mmssl.files import make_aside
 from mmssl.types import InputError, MediaError
 
-LARGEST, SMALLEST = 1280, 480  # pixels: bounds of the drawn picture's longer side
+LARGEST, SMALLEST = 1280, 640  # pixels: bounds of the drawn picture's longer side
 FASTEST = 30.0  # pictures a second written
 STRENGTH: dict[State, float] = {"seen": 1.0, "unseen": 0.3, "silent": 0.0}  # how visible the heat is
 
@@ -41,6 +41,7 @@ class Film:
     width: int  # as displayed
     height: int
     fps: float
+    begin: float  # seconds of the presentation clock at which the first picture is shown
     seconds: float  # 0.0 where the file does not say
 
 
@@ -158,8 +159,9 @@ def look_at(path: Path) -> Film:
                 raise InputError(f"{path} has no sound; there is nothing to localize")
             rate = picture.average_rate or picture.guessed_rate
             width, height = display_size(picture)
+            begin = float((picture.start_time or 0) * (picture.time_base or 0)) - clock_start(container)
             seconds = (container.duration or 0) / 1_000_000
-            return Film(path, width, height, float(rate) if rate else 0.0, seconds)
+            return Film(path, width, height, float(rate) if rate else 0.0, max(0.0, begin), seconds)
     except MediaError as error:
         raise InputError(f"{path} cannot be read as a film ({error})") from error
 
@@ -210,7 +212,8 @@ def _draw(
     strength = np.array([STRENGTH[state] for state in states])
     fps = min(film.fps, FASTEST) if film.fps > 0 else FASTEST
     with FilmWriter(part, size=(size[0] + panel.height, size[1]), fps=fps, sound=film.path) as writer:
-        for moment, picture in play_frames(film.path, fps=fps, size=size):
+        # From the first picture on: on a grid that began at 0, each picture would come up to 1 / fps late against the sound.
+        for moment, picture in play_frames(film.path, fps=fps, size=size, start=film.begin):
             after = int(np.searchsorted(times, moment).clip(0, len(times) - 1))
             before = max(0, after - 1) if times[after] > moment else after
             step = float((moment - times[before]) / (times[after] - times[before])) if after > before else 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from mmssl.encoders.base import Encoder
 from mmssl.objectives.base import Localizes, Objective
 from mmssl.rng import Purpose, rng_for
-from mmssl.types import Features, Frames, InputError, Modality, Source, Span, Wave
+from mmssl.types import Features, Frames, InputError, Modality, Source, Span, Views, Wave
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,22 @@ class CutShape:
     rate: int  # samples a second
 
 
+@runtime_checkable
+class Corresponds(Protocol):
+    """An objective that says of any picture and any sound how well they go together."""
+
+    def correspondence(self, video: Features, audio: Features) -> Tensor:
+        """Scores (N, M); higher: the sound belongs to the picture."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """An objective that localizes, its encoders, and the shape of its cuts: all that the downstream tools need of a run."""
+    """An objective, its encoders, and the shape of its cuts: all that the downstream tools need of a run."""
 
     name: str
-    objective: Localizes
+    objective: Corresponds | Localizes
+    views: Views
     encoders: Mapping[str, Encoder]
     shape: CutShape
     device: torch.device
@@ -48,6 +59,11 @@ class Pairing:
     def modality(self) -> Modality:
         """Of the picture encoder: "frame" (each picture alone) or "video" (a clip at a time)."""
         return self.encoders[self.shape.video].modality
+
+    @property
+    def localizes(self) -> bool:
+        """Whether there are similarity maps, not only scores."""
+        return isinstance(self.objective, Localizes)
 
     @torch.inference_mode()
     def encode(self, role: str, x: Tensor | NDArray[np.generic], *, batch: int = 32) -> Features:
@@ -63,7 +79,9 @@ class Pairing:
 
     @torch.inference_mode()
     def maps(self, video: Features, audio: Features) -> NDArray[np.float32]:
-        """Cosine of each picture cell with the paired sound, (N, T, H, W)."""
+        """Cosine of each picture cell with the paired sound, (N, T, H, W). Raises `InputError` where the objective gives none."""
+        if not isinstance(self.objective, Localizes):
+            raise InputError(f"objective {self.name} gives no similarity map of picture and sound")
         return self.objective.similarity_map(self._put(video), self._put(audio)).float().cpu().numpy()
 
     @torch.inference_mode()
@@ -83,15 +101,15 @@ def pair(name: str, objective: Objective, encoders: Mapping[str, Encoder], *, de
     """Set an objective and its encoders up for inference (eval mode, on `device`).
 
     Raises:
-        InputError: the objective has no joint space of picture and sound.
+        InputError: the objective does not score pairs of picture and sound.
     """
-    if not isinstance(objective, Localizes):
-        raise InputError(f"objective {name} gives no similarity map of picture and sound; choose one such as av_nce or avenet")
+    if not isinstance(objective, (Localizes, Corresponds)):
+        raise InputError(f"objective {name} does not compare picture and sound; choose one such as av_nce or avenet")
     place = torch.device(device)
     objective.to(place).eval()
     for role in objective.roles:
         encoders[role].to(place).eval()
-    return Pairing(name, objective, encoders, cut_shape(name, objective), place)
+    return Pairing(name, objective, objective.views, encoders, cut_shape(name, objective), place)
 
 
 def choose(objectives: Mapping[str, Objective], name: str | None = None) -> str:

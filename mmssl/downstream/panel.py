@@ -21,7 +21,7 @@ WORDS: dict[State, str] = {
     "silent": "silence",
 }
 INK: dict[State, tuple[int, int, int]] = {"seen": (255, 179, 71), "unseen": (120, 160, 200), "silent": (95, 98, 108)}
-GROUND, PALE, DIM = (18, 19, 24), (230, 231, 235), (128, 132, 144)
+GROUND, LANE, PALE, DIM = (18, 19, 24), (30, 32, 39), (230, 231, 235), (128, 132, 144)
 
 
 @lru_cache(maxsize=16)
@@ -45,90 +45,90 @@ class Panel:
     def __init__(
         self, width: int, *, times: NDArray[Any], levels: NDArray[Any], confidence: NDArray[Any], states: list[State]
     ) -> None:
-        self.unit = max(10, min(22, width // 48))  # text height; the layout follows from it
-        self.width, self.height = width, _even(self.unit * 5)
-        self._times, self._states, self._confidence = times, states, confidence
+        self.unit = u = max(8, min(24, width // 44))  # text height; the layout follows from it
+        self.width, self.height = width, 2 * round(u * 3.6)
+        self._times, self._states = times, states
         self._end = float(times[-1]) if len(times) and times[-1] > 0 else 1.0
-        self._pad = self.unit
-        self._ground = self._draw_ground(levels, confidence, states)
+        self._left, self._right = u, width - u
+        self._curve = (round(u * 2.4), round(u * 4.5))  # rows of the confidence lane: top, bottom
+        self._sound = (round(u * 4.7), round(u * 6.6))  # rows of the loudness lane
+        self._ground = self._draw_ground(levels, confidence)
 
     def draw(self, moment: float, index: int) -> NDArray[np.uint8]:
         """(height, width, 3) RGB at `moment` seconds; `index` of the map shown."""
         image = self._ground.copy()
         pen = ImageDraw.Draw(image)
-        state, u, pad = self._states[index], self.unit, self._pad
-        middle = round(u * 1.25)
-        pen.ellipse((pad, middle - u * 0.4, pad + u * 0.8, middle + u * 0.4), fill=INK[state])
+        state, u, middle = self._states[index], self.unit, round(self.unit * 1.25)
+        pen.ellipse((self._left, middle - u * 0.4, self._left + u * 0.8, middle + u * 0.4), fill=INK[state])
         ink = PALE if state != "silent" else DIM
-        pen.text((pad + u * 1.4, middle), self._words(state), font=font(u), fill=ink, anchor="lm")
-        x = pad + (self.width - 2 * pad) * min(1.0, max(0.0, moment / self._end))
-        top, bottom = round(u * 2.3), self.height - round(u * 0.6)
-        pen.line((x, top, x, bottom), fill=PALE, width=max(1, u // 8))
+        pen.text((self._left + u * 1.4, middle), self._words(state), font=font(u), fill=ink, anchor="lm")
+        x = self._column(moment)
+        pen.line((x, self._curve[0] - u * 0.2, x, self._sound[1] + u * 0.2), fill=PALE, width=max(1, u // 8))
         return np.asarray(image)
 
+    def _column(self, moment: float) -> float:
+        return self._left + (self._right - self._left) * min(1.0, max(0.0, moment / self._end))
+
     def _words(self, state: State) -> str:
-        room = self.width - self._legend_width() - 4 * self._pad - self.unit
+        room = self._legend_left() - self._left - self.unit * 2
         for words in (WORDS[state], {"seen": "in view", "unseen": "not in view", "silent": "silence"}[state]):
             if font(self.unit).getlength(words) <= room:
                 return words
         return ""
 
-    def _legend_width(self) -> float:
-        small = font(max(9, self.unit - 2))
-        return small.getlength("no match") + small.getlength("match") + self.unit * 6
-
-    def _draw_ground(self, levels: NDArray[Any], confidence: NDArray[Any], states: list[State]) -> Image.Image:
+    def _draw_ground(self, levels: NDArray[Any], confidence: NDArray[Any]) -> Image.Image:
         image = Image.new("RGB", (self.width, self.height), GROUND)
         pen = ImageDraw.Draw(image)
         self._draw_legend(image, pen)
-        u, pad = self.unit, self._pad
-        top, bottom = round(u * 2.3), self.height - round(u * 0.6)
-        pen.rounded_rectangle((pad, top, self.width - pad, bottom), radius=u // 4, fill=(30, 32, 39))
-        if not len(levels):
-            return image
-        # One bar for each 3 pixels: loudness from silence to full scale, coloured by what is claimed then.
-        bars = max(1, (self.width - 2 * pad) // 3)
-        height = bottom - top - 2
-        for bar in range(bars):
-            moment = (bar + 0.5) / bars * self._end
-            index = int(np.abs(self._times - moment).argmin())
-            loud = float(np.clip((levels[index] - SILENCE) / -SILENCE, 0.02, 1.0))
-            x = pad + bar * 3
-            middle = (top + bottom) / 2
-            half = max(0.5, loud * height / 2)
-            pen.rectangle((x, middle - half, x + 1, middle + half), fill=INK[states[index]])
-        self._draw_curve(pen, confidence, states, top + 1, bottom - 1)
+        for top, bottom in (self._curve, self._sound):
+            pen.rectangle((self._left, top, self._right, bottom), fill=LANE)
+        if len(levels):
+            self._draw_loudness(pen, levels)
+            self._draw_confidence(pen, confidence)
         return image
 
-    def _draw_curve(self, pen: ImageDraw.ImageDraw, confidence: NDArray[Any], states: list[State], top: int, bottom: int) -> None:
-        pad, span = self._pad, self.width - 2 * self._pad
-        level = (top + bottom) / 2
-        for x in range(pad, self.width - pad, 8):  # dashes at the threshold
-            pen.line((x, level, x + 3, level), fill=(200, 202, 210))
-        line: list[tuple[float, float]] = []
-        for moment, sure, state in zip(self._times, confidence, states, strict=True):
-            if state == "silent":  # no claim is made about silence
-                self._stroke(pen, line)
-                line = []
-                continue
-            line.append((pad + span * min(1.0, float(moment) / self._end), bottom - (bottom - top) * float(sure)))
-        self._stroke(pen, line)
+    def _draw_loudness(self, pen: ImageDraw.ImageDraw, levels: NDArray[Any]) -> None:
+        """One bar for each 3 pixels, from silence to full scale, coloured by what is claimed then."""
+        top, bottom = self._sound
+        middle = (top + bottom) / 2
+        for x in range(self._left, self._right - 1, 3):
+            index = self._index_at(x)
+            loud = float(np.clip((levels[index] - SILENCE) / -SILENCE, 0.0, 1.0))
+            half = max(0.5, loud * (bottom - top - 2) / 2)
+            pen.rectangle((x, middle - half, x + 1, middle + half), fill=INK[self._states[index]])
 
-    def _stroke(self, pen: ImageDraw.ImageDraw, line: list[tuple[float, float]]) -> None:
-        if len(line) > 1:
-            pen.line(line, fill=(18, 19, 24), width=max(3, self.unit // 4 + 2), joint="curve")
-            pen.line(line, fill=(255, 255, 255), width=max(1, self.unit // 8), joint="curve")
+    def _draw_confidence(self, pen: ImageDraw.ImageDraw, confidence: NDArray[Any]) -> None:
+        """How sure the claim is: a filled curve, coloured above and below the threshold; no claim is made about silence."""
+        top, bottom = self._curve
+        level = (top + bottom) / 2
+        previous: tuple[float, float] | None = None
+        for x in range(self._left, self._right):
+            index = self._index_at(x)
+            if self._states[index] == "silent":
+                previous = None
+                continue
+            y = bottom - 1 - (bottom - top - 2) * float(confidence[index])
+            tint = INK[self._states[index]]
+            pen.line((x, level, x, y), fill=tuple(channel * 11 // 20 for channel in tint))
+            pen.line((*(previous or (x, y)), x, y), fill=tint, width=max(1, self.unit // 8))
+            previous = (x, y)
+        for x in range(self._left, self._right - 3, 8):  # dashes at the threshold
+            pen.line((x, level, x + 3, level), fill=DIM)
+
+    def _index_at(self, x: float) -> int:
+        moment = (x - self._left) / max(1, self._right - self._left) * self._end
+        after = int(np.searchsorted(self._times, moment).clip(0, len(self._times) - 1))
+        return after - 1 if after and moment - self._times[after - 1] < self._times[after] - moment else after
+
+    def _legend_left(self) -> float:
+        small = font(max(8, self.unit - 2))
+        return self._right - small.getlength("no match") - small.getlength("match") - self.unit * 6
 
     def _draw_legend(self, image: Image.Image, pen: ImageDraw.ImageDraw) -> None:
-        u, pad, small = self.unit, self._pad, font(max(9, self.unit - 2))
+        u, small = self.unit, font(max(8, self.unit - 2))
         middle, length = round(u * 1.25), u * 5
-        right = self.width - pad
-        pen.text((right, middle), "match", font=small, fill=DIM, anchor="rm")
-        end = right - small.getlength("match") - u * 0.5
+        pen.text((self._right, middle), "match", font=small, fill=DIM, anchor="rm")
+        end = self._right - small.getlength("match") - u * 0.5
         bar = np.repeat(palette()[np.linspace(0, 255, length).astype(int)][None], max(4, round(u * 0.55)), axis=0)
         image.paste(Image.fromarray(bar.astype(np.uint8)), (round(end - length), round(middle - bar.shape[0] / 2)))
         pen.text((end - length - u * 0.5, middle), "no match", font=small, fill=DIM, anchor="rm")
-
-
-def _even(value: float) -> int:
-    return 2 * round(value / 2)

@@ -92,33 +92,36 @@ def auc(values: ArrayLike) -> float:
     return float(((shares[1:] + shares[:-1]) / 2 * np.diff(AUC_THRESHOLDS)).sum())
 
 
-def iou_at(maps: Maps, truths: Maps, thresholds: ArrayLike = (0.3, 0.5, 0.7)) -> dict[float, float]:
-    """Mean IoU of (min-max map >= t) with (truth > 0) at fixed thresholds t; no threshold is fitted to the test set.
+def region_ious(maps: Maps, truths: Maps, threshold: float) -> NDArray[np.float64]:
+    """IoU of (min-max map >= `threshold`) with (truth > 0), one value for each clip -> (N,), NaN where the truth is empty.
 
-    Clips with an empty truth have no IoU and are left out; a constant map claims nothing and scores 0.
-
-    Args:
-        maps: (N, H, W) at the truths' size.
-        truths: (N, H, W).
-        thresholds: on the normalised map.
+    A constant map claims nothing and scores 0.
 
     Raises:
-        ValueError: shapes differ, or every truth is empty.
+        ValueError: shapes differ.
     """
     masks = np.asarray(truths) > 0
     if np.shape(maps) != masks.shape:
         raise ValueError(f"maps {np.shape(maps)} and truths {masks.shape} must have one shape; resize the maps first")
-    seen = masks.any(axis=(1, 2))
-    if not seen.any():
-        raise ValueError(f"all {len(masks)} truths are empty; IoU needs clips with a source in view")
-    normal = np.stack([normalize_map(values) for values in np.asarray(maps)[seen]])
-    masks = masks[seen]
-    found: dict[float, float] = {}
-    for t in np.atleast_1d(np.asarray(thresholds, dtype=np.float64)):
-        claimed = (normal >= t) & (normal > 0)
-        union = (claimed | masks).sum(axis=(1, 2))
-        found[float(t)] = float(((claimed & masks).sum(axis=(1, 2)) / union).mean())
+    found = np.full(len(masks), np.nan)
+    for i, (values, mask) in enumerate(zip(maps, masks, strict=True)):
+        if mask.any():
+            normal = normalize_map(values)
+            claimed = (normal >= threshold) & (normal > 0)
+            found[i] = (claimed & mask).sum() / (claimed | mask).sum()
     return found
+
+
+def iou_at(maps: Maps, truths: Maps, thresholds: ArrayLike = (0.3, 0.5, 0.7)) -> dict[float, float]:
+    """Mean of `region_ious` at fixed thresholds, over the clips with a source; no threshold is fitted to the test set.
+
+    Raises:
+        ValueError: shapes differ, or every truth is empty.
+    """
+    if not np.any(truths):
+        raise ValueError(f"all {len(np.asarray(truths))} truths are empty; IoU needs clips with a source in view")
+    asked = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
+    return {float(t): float(np.nanmean(region_ious(maps, truths, float(t)))) for t in asked}
 
 
 def pointing_hits(maps: Maps, truths: Maps, *, tolerance: float = 0.0) -> NDArray[np.float64]:

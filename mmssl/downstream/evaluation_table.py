@@ -1,0 +1,53 @@
+"""An evaluation as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+NAMES = {
+    "accuracy": "correspondence accuracy",
+    "synchronisation": "synchronisation accuracy",
+    "video_to_audio": "picture to sound",
+    "audio_to_video": "sound to picture",
+    "pointing": "pointing game",
+    "pointing_near": "pointing game, 2 % off",
+    "iou": "IoU",
+    "wrong_sound": "wrong sound",
+}
+
+
+def figure_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """(what, entry with value, low, high, n; what to read it against as text), in the order of reading."""
+    for key in ("accuracy", "synchronisation"):
+        if key in figures:
+            yield NAMES[key], figures[key], f"chance {figures[key]['chance']:.3f}"
+    retrieval = figures.get("retrieval", {})
+    for way in ("video_to_audio", "audio_to_video"):
+        for measure, entry in retrieval.get(way, {}).items():
+            chance = f"{entry['chance']:.1f}" if measure == "median_rank" else f"{entry['chance']:.3f}"
+            yield f"{NAMES[way]}, {measure.replace('_', ' ')} of {retrieval['gallery']}", entry, f"chance {chance}"
+    for measure, by_map in figures.get("localization", {}).items():
+        others = [f"{NAMES.get(name, name)} {entry['value']:.3f}" for name, entry in by_map.items() if name != "model"]
+        yield NAMES[measure], by_map["model"], ", ".join(others)
+
+
+def evaluation_tables(evaluation: Mapping[str, Any]) -> list[Table]:
+    """One table for each objective of `evaluation["objectives"]`."""
+    tables = []
+    for name, figures in evaluation["objectives"].items():
+        failed = f", {len(figures['failed'])} could not be decoded" if figures["failed"] else ""
+        table = Table(title=f"{name}: {figures['sources']} held-out sources{failed}", title_justify="left")
+        table.add_column("what")
+        table.add_column("value", justify="right")
+        table.add_column("95 % interval", justify="right")
+        table.add_column("n", justify="right")
+        table.add_column("to read it against")
+        for what, entry, against in figure_rows(figures):
+            digits = 1 if "rank" in what else 3
+            interval = f"{entry['low']:.{digits}f} to {entry['high']:.{digits}f}"
+            table.add_row(what, f"{entry['value']:.{digits}f}", interval, str(entry["n"]), against)
+        tables.append(table)
+    return tables

@@ -1,0 +1,130 @@
+"""What a trained run is used for, each in one call: evaluated, localizing, giving features, reported.
+
+The commands and the demo stand on these; they join a run folder (config, data, checkpoints) with the tools of `mmssl.downstream`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mmssl.data.manifest import open_corpus
+from mmssl.downstream.evaluate import evaluate
+from mmssl.downstream.evaluation_file import evaluation_path, read_calibration, write_evaluation
+from mmssl.downstream.localize import Localization, localize
+from mmssl.downstream.pairing import Corresponds, Pairing, choose, pair
+from mmssl.run import Run, load_run, open_corpora
+from mmssl.types import InputError, MediaError, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The sources of one stream of a run: trained on, and held out."""
+
+    training: list[Source]
+    held_out: list[Source]
+
+
+def pairings_of(run: Run, *, device: str = "cpu") -> list[Pairing]:
+    """The objectives of a run that compare picture and sound, ready for inference."""
+    return [
+        pair(name, objective, run.encoders, device=device)
+        for name, objective in run.objectives.items()
+        if isinstance(objective, Corresponds)
+    ]
+
+
+def parts_of(run: Run) -> dict[str, Parts]:
+    """Objective -> the sources of its stream.
+
+    Raises:
+        InputError: the run's data are gone.
+    """
+    parts: dict[str, Parts] = {}
+    for stream, corpus in zip(run.config.streams, open_corpora(run.config), strict=True):
+        held = [] if corpus.held_out is None else list(corpus.held_out)
+        for item in stream.objectives:
+            parts[item["name"].rpartition(".")[2]] = Parts(list(corpus.train), held)
+    return parts
+
+
+def evaluate_run(
+    run: Path, data: Path | None = None, *, clips: int = 300, step: int | None = None, device: str = "cpu", progress: bool = True
+) -> dict[str, Any]:
+    """Evaluate a run's objectives and save the figures in the run folder.
+
+    Args:
+        run: folder.
+        data: evaluate on this folder or manifest instead of what the run held out; saved as evaluation-<name>.json then.
+        clips: sources used, at most.
+        step: of the checkpoint; None: the newest.
+        device: for the model.
+        progress: show a bar.
+
+    Returns:
+        what was saved: {"step", "data", "objectives": {name: figures}}, see `mmssl.downstream.evaluate`.
+
+    Raises:
+        InputError: no objective of the run compares picture and sound, or there is nothing held out.
+    """
+    loaded = load_run(run, step=step, device=device)
+    pairings = pairings_of(loaded, device=device)
+    if not pairings:
+        raise InputError(
+            f"no objective of {run} ({', '.join(loaded.objectives)}) compares picture and sound; there is nothing to evaluate"
+        )
+    parts = parts_of(loaded)
+    other = None if data is None else list(open_corpus(data))
+    figures: dict[str, Any] = {}
+    groups: dict[int, list[Pairing]] = {}  # objectives of one stream share their cuts and the opened files
+    streams = {item["name"].rpartition(".")[2]: i for i, s in enumerate(loaded.config.streams) for item in s.objectives}
+    for pairing in pairings:
+        groups.setdefault(streams[pairing.name], []).append(pairing)
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
+        for group in groups.values():
+            task = bar.add_task("files", total=None)
+            part = parts[group[0].name]
+            if other is None and not part.held_out:
+                raise InputError(f"{run} held no sources out (holdout: 0); name data to evaluate on")
+            figures |= evaluate(
+                group,
+                part.held_out if other is None else other,
+                part.training,
+                seed=loaded.config.seed,
+                clips=clips,
+                on_source=lambda task=task: bar.advance(task),
+                on_plan=lambda total, task=task: bar.update(task, total=total),
+            )
+    content = {"step": loaded.step, "data": str(data) if data else "held out", "objectives": figures}
+    write_evaluation(evaluation_path(run, None if data is None else data.stem), content)
+    return content
+
+
+def localize_run(
+    run: Path,
+    video: Path,
+    out: Path,
+    *,
+    objective: str | None = None,
+    fps: float = 10.0,
+    step: int | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Localization:
+    """Write the heatmap film of `video` by a run; see `mmssl.downstream.localize`.
+
+    Raises:
+        InputError: the run has no objective that localizes, or the film cannot be read.
+    """
+    loaded = load_run(run, step=step, device=device)
+    name = choose(loaded.objectives, objective)
+    pairing = pair(name, loaded.objectives[name], loaded.encoders, device=device)
+    try:
+        return localize(video, out, pairing, calibration=read_calibration(run, name), fps=fps, progress=progress)
+    except MediaError as error:
+        raise InputError(f"{video} could not be played: {error}") from error
