@@ -25,6 +25,8 @@ def probe(path: str, **_: object) -> dict[str, object]:
         os._exit(7)
     if deed == "bug":
         raise RuntimeError("an error of ours")
+    if deed == "pid":
+        return {"notes": [str(os.getpid())]}
     if deed == "chatty":
         print("a library writes to stdout")
         os.write(1, b"and C code, too\n")

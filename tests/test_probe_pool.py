@@ -59,10 +59,24 @@ def test_no_jobs_start_no_worker():
 
 
 def test_workers_end_when_the_caller_stops_early():
-    jobs = [{"path": f"{number}.mp4"} for number in range(50)]
-    stream = probe_all(jobs, workers=1, timeout=20.0, function=FAKE)
-    next(stream)
-    stream.close()  # Ctrl-C, an exception: no thread and no process may keep going
+    jobs = [{"path": "pid.mp4"}, *[{"path": "hang.mp4"}] * 5]
+    stream = probe_all(jobs, workers=1, timeout=500.0, function=FAKE)
+    _, answer = next(stream)
+    worker = int(answer["notes"][0])
+    time.sleep(0.3)  # the worker hangs in the next file by now
+    stream.close()  # Ctrl-C, or an exception of the caller
+    deadline = time.monotonic() + 20
+    while is_alive(worker):
+        assert time.monotonic() < deadline, "the worker outlives its caller"
+        time.sleep(0.05)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_large_files_get_more_time_in_steps_that_group():

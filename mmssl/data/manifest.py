@@ -254,7 +254,7 @@ def write_manifest(path: Path, table: pa.Table, *, root: Path, scan: Scan | None
     header = {"version": MANIFEST_VERSION, "root": stored, "scan": asdict(scan or Scan())}
     table = table.cast(SCHEMA).sort_by("id").replace_schema_metadata({METADATA_KEY: json.dumps(header).encode()})
     try:
-        make_aside(path, lambda part: pq.write_table(table, part, compression="zstd"))
+        make_aside(path, lambda part: pq.write_table(table, part, compression="zstd", write_page_checksum=True))
     except OSError as error:
         raise InputError(
             f"the manifest cannot be written to {path}: {error.strerror or error}; choose another place with --out"
@@ -286,7 +286,7 @@ def read_rows(path: Path) -> pa.Table:
         InputError: no such file, no manifest of mmssl's, or another version of it.
     """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise InputError(f"there is no manifest {path}; `mmssl index FOLDER --out {path}` makes one") from error
     except (pa.ArrowException, OSError) as error:

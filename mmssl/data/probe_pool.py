@@ -57,8 +57,7 @@ def probe_all(
     done: queue.SimpleQueue[tuple[int, dict[str, Any]] | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
 
-    def serve() -> None:
-        worker = Worker(function)
+    def serve(worker: Worker) -> None:
         try:
             while not stop.is_set():
                 try:
@@ -73,9 +72,9 @@ def probe_all(
         finally:
             worker.stop()
 
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(workers, len(jobs)))]
-    for thread in threads:
-        thread.start()
+    staff = [Worker(function) for _ in range(min(workers, len(jobs)))]
+    for worker in staff:
+        threading.Thread(target=serve, args=(worker,), daemon=True).start()
     try:
         for _ in range(len(jobs)):
             result = done.get()
@@ -84,6 +83,8 @@ def probe_all(
             yield result
     finally:
         stop.set()
+        for worker in staff:
+            worker.interrupt()
 
 
 class Worker:
@@ -115,6 +116,12 @@ class Worker:
             print(f"probing {job.get('path')} failed:\n{facts['fault']}", file=sys.stderr)
             return {"reason": f"the probe failed: {facts['fault'].strip().splitlines()[-1]}"}
         return facts
+
+    def interrupt(self) -> None:
+        """Kill the process from another thread than the one that asks: the question in hand is answered "crashed" to nobody."""
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def stop(self) -> None:
         """End the process."""

@@ -99,32 +99,18 @@ def assign_ids(paths: Iterable[str]) -> list[str]:
 
 
 # What may stand between a media file's stem and the suffix of its subtitles: a language, or one of these words.
-_KINDS = {
-    "captions",
-    "caption",
-    "subtitles",
-    "subtitle",
-    "subs",
-    "cc",
-    "sdh",
-    "hi",
-    "default",
-    "full",
-    "auto",
-    "orig",
-    "transcript",
-}
+_KINDS = frozenset({"captions", "caption", "subtitles", "subtitle", "subs", "cc", "sdh", "hi", "default", "full", "auto", "orig"})
 _LAST_KINDS = {"descriptions", "description", "forced"}  # beside the speech, not the speech
 
 
 def find_sidecars(name: str, names: Sequence[str]) -> tuple[str, ...]:
     """The subtitle files among `names` (of one folder, sorted) that belong to the media file `name`, best first.
 
-    They are called `STEM.SUFFIX` or `STEM.TAG.SUFFIX` (`talk.srt`, `talk.en.vtt`, `talk.pt-BR.sdh.ass`), where each tag is a
+    They are called `STEM.SUFFIX` or `STEM.TAG.SUFFIX` (`talk.srt`, `talk.en.vtt`, `talk.pt-BR.sdh.ass`; also `talk.mp4.srt`): a tag is a
     language code or a known kind; chapters, metadata and thumbnails are none. Order: speech before descriptions and forced
     ones; no language tag, then English, then other languages by name; fewer tags first; then `SUBTITLE_SUFFIXES`.
     """
-    stem = PurePosixPath(name).stem
+    stem, own = PurePosixPath(name).stem, PurePosixPath(name).suffix
     ranked = []
     for other in islice(names, bisect_left(names, stem), None):
         if not other.startswith(stem):
@@ -132,7 +118,7 @@ def find_sidecars(name: str, names: Sequence[str]) -> tuple[str, ...]:
         suffix = PurePosixPath(other).suffix.lower()
         if suffix not in SUBTITLE_SUFFIXES:
             continue
-        middle = other[len(stem) : -len(suffix)]
+        middle = other[len(stem) : -len(suffix)].removeprefix(own)
         if middle and not middle.startswith("."):
             continue
         tags = [tag.lower() for tag in middle.split(".")[1:]]
@@ -142,7 +128,7 @@ def find_sidecars(name: str, names: Sequence[str]) -> tuple[str, ...]:
             continue
         beside = any(tag in _LAST_KINDS for tag in tags)
         spoken = 0 if not languages else 1 if languages[0].split("-")[0].split("_")[0] in ("en", "eng") else 2
-        ranked.append((beside, spoken, languages, len(tags), SUBTITLE_SUFFIXES.index(suffix), other))
+        ranked.append((beside, spoken, languages, len(tags), SUBTITLE_SUFFIXES.index(suffix), len(other), other))
     return tuple(rank[-1] for rank in sorted(ranked))
 
 
