@@ -38,7 +38,8 @@ from mmssl.types import InputError, MediaError, Wave
 
 PREROLL = 1.0  # seconds before `start` at which reading sound begins
 DRIFT = 0.001  # seconds by which the count of samples may stray from the stamps before it is set right
-STAMPS = 32  # frames whose stamps are heard about that
+HEARD = 1.0  # seconds over which stamps must agree on that
+AGREE = 0.002  # seconds within which they then lie; some old files stamp Vorbis up to 20 ms late, now and then
 
 
 def play_frames(
@@ -222,7 +223,7 @@ class _Tape:
         self._parts: deque[np.ndarray] = deque()
         self._first = 0  # position of the first kept sample, counted from time 0
         self._last = 0  # position after the last one
-        self._strays: deque[float] = deque(maxlen=STAMPS)
+        self._strays: deque[tuple[int, float]] = deque()  # (position, what the stamp says beyond it)
         self._frame_clock = FrameClock()
         self._ended = False
 
@@ -275,9 +276,13 @@ class _Tape:
 
     def _set_right(self, stray: float, samples: np.ndarray) -> np.ndarray:
         """Follow the stamps: at once over a gap, and where the count of samples strays from them for long."""
-        self._strays.append(stray)
-        typical = float(np.median(self._strays))
-        steady = len(self._strays) == STAMPS and abs(typical) > DRIFT * self.rate
+        self._strays.append((self._last, stray))
+        while self._strays[-1][0] - self._strays[0][0] > HEARD * self.rate:
+            self._strays.popleft()
+        strays = [value for _, value in self._strays]
+        typical = float(np.median(strays))
+        heard = self._strays[-1][0] - self._strays[0][0] > 0.8 * HEARD * self.rate
+        steady = heard and abs(typical) > DRIFT * self.rate and max(strays) - min(strays) < AGREE * self.rate
         if abs(stray) <= GAP * self.rate and not steady:
             return samples
         self._strays.clear()

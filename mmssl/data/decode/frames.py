@@ -62,6 +62,7 @@ class FrameFinder:
         self._open = deque(times)  # not known yet which packet answers them
         self._held: deque[Packet] = deque()
         self._stamps: list[float] = []  # presentation times of the packets since the last restart, sorted
+        self._ends = -NEVER  # when the last frame seen so far ends
         self._keys: list[float] = []  # presentation times of the key packets that went into the decoder
         self._damage: list[float] = []  # presentation times at which something could not be decoded
         self._started = from_start or not restart
@@ -105,6 +106,8 @@ class FrameFinder:
             return
         if not self._started:
             raise DoubtError("no key frame before it")
+        if self._skip and self._open and self._open[-1] > self._ends + TAIL:
+            raise DoubtError(f"the picture ends at {self._ends:.3f} s")
         self._advance(NEVER)
         self._flush()
         if self.done:
@@ -152,6 +155,7 @@ class FrameFinder:
         if place and self._stamps[place - 1] == shown_at:
             raise DoubtError(f"two frames stamped {shown_at:.3f} s")
         self._stamps.insert(place, shown_at)
+        self._ends = max(self._ends, shown_at + max((packet.duration or 0) * self._tick, self._frame_seconds))
 
     def _target(self, time: float) -> float:
         """Stamp of the packet whose frame is shown at `time`, all packets up to there being known."""

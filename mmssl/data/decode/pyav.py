@@ -108,7 +108,7 @@ class PyavAnswerer:
         return "streams: " + (", ".join(found) or "none")
 
     def _cluster(self, cluster: Cluster) -> dict[Wave, np.ndarray]:
-        doubt = DoubtError()
+        doubt: DoubtError | None = None
         for fast, look_back in self._attempts(cluster):
             frames: dict[float, VideoFrame] = {}
             try:
