@@ -11,7 +11,7 @@ from mmssl.data.toyworld.clip import Clip
 from mmssl.data.toyworld.sprites import OVERSAMPLE, Sprite, draw_background, draw_sprite
 from mmssl.rng import rng_for
 
-_PAD = 24  # pixels of background (128 px picture) kept beyond each border, before it is mirrored
+_BACKGROUND = 176  # side of what is drawn of the background, before it is mirrored, pixels of a 128 px picture
 
 
 class Pictures(NamedTuple):
@@ -32,17 +32,13 @@ def draw_pictures(clip: Clip) -> Pictures:
         times[:] = times[clip.frozen_at]
     layers = _layers(clip, times)
     rng = rng_for(*scene.address, "looks")
-    pad = round(_PAD * difficulty.scale)
-    background = draw_background(size + 2 * pad, difficulty.background_contrast, rng)
+    background = _endless(draw_background(round(_BACKGROUND * difficulty.scale), difficulty.background_contrast, rng), size)
     sprites = [draw_sprite(thing, rng) for thing in things]
-    to_view = layers[:, 0] @ np.array([[1, 0, -pad], [0, 1, -pad], [0, 0, 1.0]])
     order = sorted(range(len(things)), key=lambda k: (-things[k].plane, k))  # farthest first
     frames = np.empty((len(times), size, size, 3), np.uint8)
     labels = np.zeros((len(times), size, size), np.uint8)
     for i in range(len(times)):
-        cv2.warpAffine(
-            background, to_view[i], (size, size), dst=frames[i], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-        )
+        _look(background, layers[i, 0, :, 2], frames[i])
         for k in order:
             _paste(frames[i], labels[i], k, sprites[k], layers[i, k + 1])
     return Pictures(frames, labels, layers, layers[:, 1:, :, 2])
@@ -59,6 +55,23 @@ def _layers(clip: Clip, times: np.ndarray) -> np.ndarray:
         cos, sin = np.cos(angle), np.sin(angle)
         layers[:, k] = np.stack([np.stack([cos, -sin, x + camera[:, 0]], -1), np.stack([sin, cos, y + camera[:, 1]], -1)], 1)
     return layers
+
+
+def _endless(background: np.ndarray, size: int) -> np.ndarray:
+    """Mirror a background (P, P, 3) into one with the period 2 P - 2, with a border of `size` + 1 repeated."""
+    far = background.shape[0] - 2
+    return cv2.copyMakeBorder(background, 0, far + size + 1, 0, far + size + 1, cv2.BORDER_REFLECT_101)
+
+
+def _look(background: np.ndarray, shift: np.ndarray, frame: np.ndarray) -> None:
+    """Show an endless background moved by `shift` (x, y): bilinear, as two blends of whole pictures (a third of a warp's time)."""
+    size = frame.shape[0]
+    period = background.shape[0] - size - 1
+    x, y = (-shift) % period
+    left, top = int(x), int(y)
+    part = background[top : top + size + 1, left : left + size + 1]
+    rows = cv2.addWeighted(part[:-1], 1 - (y - top), part[1:], y - top, 0)
+    cv2.addWeighted(rows[:, :-1], 1 - (x - left), rows[:, 1:], x - left, 0, dst=frame)
 
 
 def _paste(frame: np.ndarray, labels: np.ndarray, k: int, sprite: Sprite, layer: np.ndarray) -> None:

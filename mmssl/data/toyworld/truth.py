@@ -24,7 +24,7 @@ from mmssl.data.toyworld.materials import HUES, MATERIALS, SHAPES
 from mmssl.data.toyworld.picture import Pictures
 from mmssl.types import Cue, MediaError
 
-VERSION = 2  # of the world: raised whenever the same seed gives other pixels, samples or truth
+VERSION = 3  # of the world: raised whenever the same seed gives other pixels, samples or truth
 _MARK = "toyworld"
 _LEVEL = 3  # of deflate: half the size of level 1 for the same time, level 6 costs three times as much
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the time stamp of every member, so that the same truth gives the same bytes
