@@ -89,7 +89,9 @@ def _default(target: Callable[..., Any], name: str, parameter: inspect.Parameter
 
 
 def _plain(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    return schema_of(type(value)).model_validate(dataclasses.asdict(value))
 
 
 def _strict_type(hint: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,3 +37,13 @@ def media() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real clips at {folder}; set MMSSL_MEDIA to the folder that holds grid/, web/, odd/ ...")
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy world of 24 short clips (1.6 s, 64 px): the folder of its videos. Do not write into it."""
+    from mmssl.data.toyworld import PRESETS, make_toyworld
+
+    folder = tmp_path_factory.mktemp("world") / "toy"
+    small = dataclasses.replace(PRESETS["easy"], size=64, seconds=1.6, muted=0.125)
+    return make_toyworld(folder, clips=24, seed=5, difficulty=small, workers=1, progress=False)
