@@ -39,20 +39,21 @@ def train(
     return trainer
 
 
-def main(out: Path, parallel: str) -> None:
+def main(out: Path) -> None:
     warnings.simplefilter("error")
-    ranks = join_ranks(parallel, "cpu")  # type: ignore[arg-type]
+    ranks = join_ranks("ddp", "cpu")
     place = {"rank": ranks.rank, "world": ranks.world}
-    if ranks.world == 1:
-        parallel = "none"
-    for name, case in CASES.items():
-        trainer = train(out / name, FakeLoader(accumulate=case.get("accumulate", 1), **place), parallel, **case)  # type: ignore[arg-type]
-        if parallel == "ddp":  # replicas, batch norms and queues must be equal on all ranks
-            torch.save(trainer.model.state_dict(), out / f"{name}.{ranks.rank}.pt")
-    if ranks.world > 1:
-        interrupted(out / "resumed", parallel, place)
-        poisoned(out / "poisoned", parallel, place)
-        full_disk(out / "full", parallel, place)
+    for parallel in ("ddp", "fsdp"):
+        folder = out / parallel
+        folder.mkdir(exist_ok=True)
+        for name, case in CASES.items():
+            loader = FakeLoader(accumulate=case.get("accumulate", 1), **place)  # type: ignore[arg-type]
+            trainer = train(folder / name, loader, parallel, **case)  # type: ignore[arg-type]
+            if parallel == "ddp":  # replicas, batch norms and queues must be equal on all ranks
+                torch.save(trainer.model.state_dict(), folder / f"{name}.{ranks.rank}.pt")
+        interrupted(folder / "resumed", parallel, place)
+        poisoned(folder / "poisoned", parallel, place)
+        full_disk(folder / "full", parallel, place)
     leave_ranks()
 
 
@@ -79,7 +80,7 @@ def poisoned(out: Path, parallel: str, place: dict[str, int]) -> None:
 
 def full_disk(out: Path, parallel: str, place: dict[str, int]) -> None:
     if place["rank"] == 0:
-        out.mkdir()
+        out.mkdir(exist_ok=True)
         (out / "ckpt").write_text("a file where the folder should be: nothing can be written")
     try:
         train(out, FakeLoader(**place), parallel)
@@ -88,4 +89,4 @@ def full_disk(out: Path, parallel: str, place: dict[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,43 +24,20 @@ from tests.test_trainer import fingerprint
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}  # after 12 AdamW steps at lr 1e-2 in float32; a wrong factor shows at 1e-2
 
 
-@pytest.fixture(scope="module", params=["ddp", "fsdp"])
-def two_ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    out = tmp_path_factory.mktemp(request.param)
-    program = ["-m", "tests.ranks_program", str(out), request.param]
+@pytest.fixture(scope="module")
+def torchrun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.ranks_program", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if request.param == "ddp":
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        done = subprocess.run(
-            [sys.executable, *launcher, *program],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        return request.param, out
-    # The variables that torchrun sets, without its own process: it spends seconds on imports.
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    shared = {**environment, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    started = [
-        subprocess.Popen(
-            [sys.executable, *program],
-            cwd=ROOT,
-            env={**shared, "RANK": rank, "LOCAL_RANK": rank},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    for process in started:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors[-4000:]
-    return request.param, out
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return out
+
+
+@pytest.fixture(scope="module", params=["ddp", "fsdp"])
+def two_ranks(request: pytest.FixtureRequest, torchrun: Path) -> tuple[str, Path]:
+    return request.param, torchrun / request.param
 
 
 @pytest.fixture(scope="module")
