@@ -5,6 +5,7 @@ The commands and the demo stand on these; they join a run folder (config, data, 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mmssl.data.manifest import open_corpus
+from mmssl.data.index import open_corpus
 from mmssl.downstream.evaluate import evaluate
 from mmssl.downstream.evaluation_file import evaluation_path, read_calibration, write_evaluation
+from mmssl.downstream.features import Extraction, Question, Space, extract, model_digest
 from mmssl.downstream.localize import Localization, localize
 from mmssl.downstream.pairing import Corresponds, Pairing, choose, pair
 from mmssl.run import Run, load_run, open_corpora
@@ -128,3 +130,34 @@ def localize_run(
         return localize(video, out, pairing, calibration=read_calibration(run, name), fps=fps, progress=progress)
     except MediaError as error:
         raise InputError(f"{video} could not be played: {error}") from error
+
+
+def features_run(
+    run: Path,
+    folder: Path,
+    out: Path,
+    *,
+    modalities: tuple[str, ...] = ("video", "audio"),
+    stride: float = 1.0,
+    space: Space = "joint",
+    half: bool = False,
+    objective: str | None = None,
+    step: int | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Extraction:
+    """Embed a folder of clips by a run; see `mmssl.downstream.features`.
+
+    Raises:
+        InputError: as `load_run`, `open_corpus` and `extract`.
+    """
+    loaded = load_run(run, step=step, device=device)
+    name = choose(loaded.objectives, objective)
+    pairing = pair(name, loaded.objectives[name], loaded.encoders, device=device)
+    corpus = open_corpus(folder)
+    digest = hashlib.sha256(f"{model_digest(pairing)} {corpus.sha256}".encode()).hexdigest()
+    question = Question(modalities, stride, space, half)
+    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
+        task = bar.add_task("files", total=len(corpus))
+        return extract(corpus, pairing, out, question, digest=digest, on_source=lambda: bar.advance(task))
