@@ -51,10 +51,12 @@ FILMS = {
     "h264_422_10": Film("mkv", "libx264", {**X264, "g": "12"}, {"pixels": "yuv422p10le"}),
     "hevc": Film("mp4", "libx265", {"preset": "ultrafast", "x265-params": "keyint=20:bframes=3:log-level=none:pools=1"}),
     "hevc_open": Film("mkv", "libx265", {"x265-params": "keyint=20:min-keyint=20:open-gop=1:bframes=4:log-level=none:pools=1"}),
-    "vp8": Film("webm", "libvpx", {"deadline": "realtime", "cpu-used": "8", "g": "20", "auto-alt-ref": "1", "lag-in-frames": "8"}),
+    "vp8": Film(
+        "webm", "libvpx", {"deadline": "realtime", "cpu-used": "8", "g": "20", "auto-alt-ref": "1", "lag-in-frames": "8"}
+    ),
     "vp9": Film("webm", "libvpx-vp9", {"deadline": "good", "cpu-used": "8", "g": "20", "lag-in-frames": "12", "row-mt": "0"}),
-    "av1": Film("mp4", "libsvtav1", {"preset": "12", "g": "20", "svtav1-params": "lp=1"}),
-    "av1_webm": Film("webm", "libsvtav1", {"preset": "12", "g": "20", "svtav1-params": "lp=1"}),
+    "av1": Film("mp4", "libsvtav1", {"preset": "8", "crf": "20", "g": "20", "svtav1-params": "lp=1"}),
+    "av1_webm": Film("webm", "libsvtav1", {"preset": "8", "crf": "20", "g": "20", "svtav1-params": "lp=1"}),
     "mpeg4_avi": Film("avi", "mpeg4", {"q": "3", "g": "12"}),
     "mpeg4_b_avi": Film("avi", "mpeg4", {"g": "12", "bf": "2", "b": "2000000"}),
     "mpeg4_b_mp4": Film("mp4", "mpeg4", {"g": "12", "bf": "2", "b": "2000000"}),
@@ -62,7 +64,6 @@ FILMS = {
     "mpeg2_mpg": Film("mpg", "mpeg2video", {"g": "12", "bf": "2", "b": "2000000"}),
     "mpeg2_ts": Film("ts", "mpeg2video", {"g": "12", "bf": "2", "b": "2000000"}),
     "mjpeg_avi": Film("avi", "mjpeg", {"q": "3"}, {"pixels": "yuvj420p"}),
-    "theora": Film("ogv", "libtheora", {"b": "2000000", "g": "20"}),
     "flv": Film("flv", "libx264", {**X264, "g": "12"}),
 }
 
@@ -111,7 +112,7 @@ def test_the_frame_shown_at_a_time(film: tuple[Source, list[float], list[int]], 
     edges = np.array([*times, times[-1] + min(0.03, times[-1] - times[-2])])
     for k in (1, 2, 3, 8, 16):
         inside = np.sort(rng.integers(0, len(times), k))
-        part = rng.choice([0.0, 0.3, 0.9], k)
+        part = rng.choice([0.0, 0.3, 0.9 if times[1] - times[0] > 0.002 else 0.4], k)  # half a millisecond is rounding
         wanted = tuple(float(edges[i] + p * (edges[i + 1] - edges[i])) for i, p in zip(inside, part, strict=True))
         got = answer(source, [Frames(wanted, SIZE)])[Frames(wanted, SIZE)]
         assert numbers_in(got) == [numbers[i] for i in inside], wanted
@@ -120,7 +121,11 @@ def test_the_frame_shown_at_a_time(film: tuple[Source, list[float], list[int]], 
 @every_film
 def test_skipping_changes_no_bit(film: tuple[Source, list[float], list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     source, times, _ = film
-    requests = [Frames((t, t + 0.31, t + 0.9), SIZE) for t in np.linspace(0, times[-1] - 0.9, 6)] if times[-1] > 1 else [Frames((0.03, 0.05), SIZE)]
+    requests = (
+        [Frames((t, t + 0.31, t + 0.9), SIZE) for t in np.linspace(0, times[-1] - 0.9, 6)]
+        if times[-1] > 1
+        else [Frames((0.03, 0.05), SIZE)]
+    )
     skipping = [answer(source, [request])[request] for request in requests]
     monkeypatch.setattr(pyav, "SKIPPING", ())
     for request, pixels in zip(requests, skipping, strict=True):
@@ -141,14 +146,20 @@ def test_before_the_first_and_after_the_last(film: tuple[Source, list[float], li
 @pytest.mark.parametrize("film", ["h264_gop12", "h264_gop250", "vp9", "mpeg2_mpg", "h264_late"], indirect=True, scope="module")
 def test_several_requests_far_apart_and_out_of_order(film: tuple[Source, list[float], list[int]]) -> None:
     source, times, numbers = film
-    requests = [Frames((times[90], times[2]), SIZE), Frames((times[2], times[91], times[40]), SIZE), Frames((times[3],), (32, 48))]
+    requests = [
+        Frames((times[90], times[2]), SIZE),
+        Frames((times[2], times[91], times[40]), SIZE),
+        Frames((times[3],), (32, 48)),
+    ]
     got = answer(source, requests)
     assert numbers_in(got[requests[0]]) == [numbers[90], numbers[2]]
     assert numbers_in(got[requests[1]]) == [numbers[2], numbers[91], numbers[40]]
     assert got[requests[2]].shape == (1, 3, 32, 48) and numbers_in(got[requests[2]]) == [numbers[3]]
 
 
-@pytest.mark.parametrize("film", ["h264_gop12", "h264_gop250", "hevc", "h264_open_gop", "vp9", "h264_cut"], indirect=True, scope="module")
+@pytest.mark.parametrize(
+    "film", ["h264_gop12", "h264_gop250", "hevc", "h264_open_gop", "vp9", "h264_cut"], indirect=True, scope="module"
+)
 def test_the_fast_attempt_suffices(film: tuple[Source, list[float], list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     doubts: list[DoubtError] = []
 

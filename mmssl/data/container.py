@@ -94,6 +94,12 @@ def clock_start(container: InputContainer) -> float:
     return float(min(starts, default=Fraction(0)))
 
 
+def can_seek(container: InputContainer) -> bool:
+    """Whether stamps after a seek can be believed. MPEG program streams stamp only some frames, and libav guesses the rest wrongly
+    when it begins to read in the middle; such files are read from their start."""
+    return container.format.name != "mpeg"
+
+
 def tick(stream: Stream) -> float:
     """Seconds between two successive time stamps of a stream."""
     return float(stream.time_base) if stream.time_base else 1e-6

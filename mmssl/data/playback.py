@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mmssl.data.container import (
+    can_seek,
     clock_start,
     media_errors,
     open_media,
@@ -138,7 +139,7 @@ def _decode_from(container: InputContainer, stream: VideoStream, start: float) -
 def _seek(container: InputContainer, stream: VideoStream | AudioStream, time: float, clock: float) -> bool:
     """Go to a time; True where that is the start of the file."""
     begins = stream.start_time * tick(stream) - clock if stream.start_time is not None else 0.0
-    if time > max(0.0, begins) + 1.0:
+    if time > max(0.0, begins) + 1.0 and can_seek(container):
         container.seek(int((time + clock) / tick(stream)), stream=stream)
         return False
     if time + 1e9 < 0 or container.start_time is None:

@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from mmssl.data.container import (
+    can_seek,
     clock_start,
     media_errors,
     open_media,
@@ -46,6 +47,7 @@ FAR = 2.0  # seconds between two requests beyond which a new seek is cheaper tha
 NEAR_START = 0.5  # seconds from the start of a file within which it is read from there, without a seek
 NEAR_START_UNINDEXED = 3.0  # the same where a seek means searching the file for time stamps
 LOOK_BACK = (5.0, 30.0)  # seconds by which the careful attempts begin earlier
+LEAD = 5  # frames by which a seek aims earlier: some containers go by decoding stamps, which run ahead of presentation
 FROM_START = 300.0  # seconds from the start within which the last careful attempt decodes from there
 
 # Containers with an index, whose packets are whole frames with stamps.
@@ -84,6 +86,7 @@ class PyavAnswerer:
         self.audio = sound_stream(container)
         self.indexed = any(name in INDEXED for name in container.format.name.split(","))
         self.skips = self.video is not None and self.video.codec_context.name in SKIPPING and self.indexed
+        self.seekable = can_seek(container)
         self.untouched = True  # nothing was read yet
         for stream in (self.video, self.audio):
             if stream is not None:
@@ -135,10 +138,12 @@ class PyavAnswerer:
     def _attempts(self, cluster: Cluster) -> Iterator[tuple[bool, float]]:
         """(fast?, how many seconds before the cluster to begin); infinity: at the start of the file."""
         yield True, 0.0
+        if self.seekable:
+            yield True, 2.0
         for seconds in LOOK_BACK:
-            if cluster.start > seconds:
+            if cluster.start > seconds and self.seekable:
                 yield False, seconds
-        if cluster.start < FROM_START:
+        if cluster.start < FROM_START or not self.seekable:
             yield False, float("inf")
 
     def _attempt(
@@ -192,9 +197,11 @@ class PyavAnswerer:
         stream = self.video if cluster.times and self.video is not None else self.audio
         assert stream is not None
         target = cluster.start - look_back
+        if stream is self.video and self.video is not None and self.video.average_rate:
+            target -= min(0.5, float(LEAD / self.video.average_rate))
         begins = stream.start_time * tick(stream) - self.clock if stream.start_time is not None else 0.0
         near = NEAR_START if self.indexed else NEAR_START_UNINDEXED
-        if target <= max(begins, 0.0) + near:
+        if not self.seekable or target <= max(begins, 0.0) + near:
             if not self.untouched:
                 self._rewind()
             self.untouched = False
