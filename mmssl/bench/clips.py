@@ -7,6 +7,7 @@ named beside them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +21,13 @@ from mmssl.rng import Purpose, rng_for
 from mmssl.types import InputError
 
 FPS, RATE = 25, 44_100
-VERSION = 1  # of the rendering below: part of the cached files' names
-CRF = "20"
+VERSION = 2  # of the rendering below: part of the cached files' names
+CRF = "23"
 SIZES = {"240p": (320, 240), "360p": (640, 360)}
+LENGTHS = {"240p": 10, "360p": 60}  # seconds: a cut-out clip, and a minute of a longer film
+QUICK = 4
 GOPS = (12, 250)
-NOISE = 6.0  # grey levels
+NOISE = 5.0  # grey levels; gives about 2.2 Mb/s at 640x360
 
 
 class Clip(NamedTuple):
@@ -45,25 +48,25 @@ class Clip(NamedTuple):
 
 
 def made_clips(*, quick: bool = False) -> list[Clip]:
-    """One clip for each size and GOP length, made on first use: 30 s each, 6 s where quick."""
-    seconds = 6 if quick else 30
+    """One clip for each size and GOP length, made on first use; a few seconds each where quick."""
     clips: list[Clip] = []
     for size, (width, height) in SIZES.items():
+        seconds = QUICK if quick else LENGTHS[size]
         for gop in GOPS:
             path = cache_folder() / "bench" / f"v{VERSION}-{size}-gop{gop}-{seconds}s.mp4"
             if not path.is_file():
-                make_aside(path, lambda part, w=width, h=height, g=gop: write(part, w, h, gop=g, seconds=seconds))
-            clips.append(Clip(f"{size} GOP {gop}", path, FPS, width, height, seconds))
+                make_aside(path, partial(write, width=width, height=height, gop=gop, seconds=seconds))
+            clips.append(Clip(f"{size} {seconds} s GOP {gop}", path, FPS, width, height, seconds))
     return clips
 
 
-def short_clips(count: int, seconds: float = 6.0) -> Path:
-    """A folder of `count` clips of 320x240, GOP 12: a small corpus for the loader."""
-    folder = cache_folder() / "bench" / f"v{VERSION}-corpus-{count}x{seconds:g}s"
+def short_clips(count: int, *, width: int = 320, height: int = 240, seconds: float = 6.0) -> Path:
+    """A folder of `count` clips, GOP 12: a small corpus for the loader."""
+    folder = cache_folder() / "bench" / f"v{VERSION}-corpus-{count}x{seconds:g}s-{width}x{height}"
     for number in range(count):
         path = folder / f"clip{number:03d}.mp4"
         if not path.is_file():
-            make_aside(path, lambda part, n=number: write(part, *SIZES["240p"], gop=12, seconds=seconds, seed=n))
+            make_aside(path, partial(write, width=width, height=height, gop=12, seconds=seconds, seed=number))
     return folder
 
 
