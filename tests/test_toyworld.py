@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -120,6 +122,15 @@ def test_an_interrupted_corpus_is_continued(tmp_path: Path, monkeypatch: pytest.
     make_toyworld(out, clips=4, seed=8, difficulty=TINY, workers=0, progress=False)
     assert content(out) == content(whole)
     assert clip_path(out, 0).stat().st_mtime_ns == kept
+
+
+def test_what_a_killed_process_left_is_swept_up(tmp_path: Path) -> None:
+    make_toyworld(tmp_path, clips=1, difficulty=TINY, workers=0, progress=False)
+    old, young = tmp_path / ".clip_000001.77.part.mp4", tmp_path / ".clip_000001.78.part.mp4"
+    old.write_bytes(b"half"), young.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    make_toyworld(tmp_path, clips=2, difficulty=TINY, workers=0, progress=False)
+    assert young.exists() and not old.exists()
 
 
 def test_another_corpus_in_the_same_folder_is_refused_with_the_difference(tmp_path: Path) -> None:
@@ -552,6 +563,14 @@ def test_other_sizes_and_lengths(tmp_path: Path) -> None:
     truth = truth_of(tmp_path, 0)
     assert truth.labels.shape == (20, 64, 64) and (truth.radii <= 11).all()
     assert listen(clip_path(tmp_path, 0), 2.0, 22_050).std() > 0
+
+
+def test_the_help_names_every_preset_and_every_cut() -> None:
+    helps = {
+        name: hint.__metadata__[0].help for name, hint in get_type_hints(command, include_extras=True).items() if name != "return"
+    }
+    assert all(name in helps["difficulty"] for name in PRESETS)
+    assert all(name in helps["cut"] for name in CUTS)
 
 
 def test_the_command_writes_a_corpus_and_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from mmssl.types import InputError
 
 STAMP = "toyworld.json"
 _CHUNK = 8  # clips that a worker makes between two messages
+_STALE = 60.0  # seconds; writing a file takes milliseconds
 _FEW = 48  # clips for which starting worker processes would cost more than it saves
 
 
@@ -71,6 +73,7 @@ def make_toyworld(
         done = _make_clips(out, world, missing, _processes(workers, len(missing)))
         for _ in _shown(done, len(missing), progress):
             pass
+        _sweep(out)
     return out
 
 
@@ -114,6 +117,14 @@ def _claim(out: Path, world: _World, clips: int) -> None:
         write_aside(path, _dump(stamp))
     elif differences:
         raise InputError(f"{out} holds another toy world: {'; '.join(differences)}; give another folder or remove this one")
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a killed process left half written; what is younger may belong to one that is alive."""
+    for part in out.glob(".clip_*.part.*"):
+        with suppress(FileNotFoundError):
+            if time.time() - part.stat().st_mtime > _STALE:
+                part.unlink()
 
 
 def _dump(stamp: dict[str, Any]) -> bytes:

@@ -107,8 +107,8 @@ def _outlined(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _spectrogram(wave: np.ndarray, rate: int) -> np.ndarray:
     """Log-frequency spectrogram, 60 dB below its own peak (or below -40 dBFS) -> uint8 (band, width, 3)."""
     window = 512
-    starts = np.linspace(0, max(0, len(wave) - window), _WIDTH).astype(int)
-    pieces = np.lib.stride_tricks.sliding_window_view(wave, window)[starts] * np.hanning(window)
+    starts = np.linspace(0, len(wave) - 1, _WIDTH).astype(int)  # each column is centred on its moment
+    pieces = np.lib.stride_tricks.sliding_window_view(np.pad(wave, window // 2), window)[starts] * np.hanning(window)
     power = np.abs(np.fft.rfft(pieces, axis=1)).T ** 2  # (bins, width)
     hertz = np.geomspace(rate / 2, 60.0, _BAND)
     rows = np.clip(hertz / (rate / window), 1, window / 2 - 1)
