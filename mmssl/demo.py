@@ -7,19 +7,34 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmssl.config import RunConfig, resolve
-from mmssl.run import start_run
+from rich.console import Console
+from rich.table import Table
+
+from mmssl.config import RunConfig, load_config, resolve
+from mmssl.data.index import index_folder
+from mmssl.data.toyworld import make_toyworld
+from mmssl.data.toyworld.sheet import draw_contact_sheet
+from mmssl.run import CONFIG_FILE, checkpoint_step, load_run, open_corpora, start_run
 from mmssl.training.log import METRICS_FILE, read_metrics
 from mmssl.types import InputError
+from mmssl.usage import evaluate_run, localize_run, report_run
 
 TRAIN_CLIPS, HELD_OUT_CLIPS = 1000, 320
 MIN_MINUTES, MAX_MINUTES = 2.0, 600.0
 AFTERWARDS = 75.0  # seconds that evaluation, localization and report take on two cores
 TRIAL_STEPS = 12  # timed to find out how many steps fit
+NEXT = """
+The same with your own folder of videos:
+  mmssl index clips/
+  mmssl train configs/tiny/av_nce.yaml streams.0.data=clips/ --out runs/mine
+  mmssl localize runs/mine clips/any.mp4 heat.mp4
+  mmssl report runs/mine
+Or, with what was just learnt:  mmssl localize {run} any.mp4 heat.mp4"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +52,9 @@ class Budget:
             InputError: too short to learn anything, or absurdly long.
         """
         if not MIN_MINUTES <= minutes <= MAX_MINUTES:
-            raise InputError(f"--minutes {minutes:g} is out of range; give {MIN_MINUTES:g} to {MAX_MINUTES:g} (8 shows what there is to see)")
+            raise InputError(
+                f"--minutes {minutes:g} is out of range; give {MIN_MINUTES:g} to {MAX_MINUTES:g} (8 shows what there is to see)"
+            )
         now = time.monotonic()
         return cls(now, now + 60 * minutes)
 
@@ -84,6 +101,81 @@ def demo_config(world: Path, *, steps: int, seed: int = 0) -> RunConfig:
         },
         "the demo's config",
     )
+
+
+def run_demo(out: Path, *, minutes: float = 8.0, seed: int = 0) -> dict[str, Any]:
+    """The whole way: world, index, training, evaluation, heatmap video, report. Returns the evaluation.
+
+    Raises:
+        InputError: `minutes` out of range, or `out` holds something else.
+    """
+    budget = Budget.of(minutes)
+    console = Console(stderr=True)
+    world, run = out / "world", out / "run"
+    console.rule("1  a world of short videos: things that ring when they are struck, things that do not")
+    make_toyworld(world, clips=TRAIN_CLIPS + HELD_OUT_CLIPS, seed=seed)
+    console.print(f"Look at it: {draw_contact_sheet(world)}")
+    console.rule("2  index")
+    index_folder(world)
+    console.rule("3  training: which sound belongs to which picture?")
+    _train(world, run, budget, seed, console)
+    console.rule("4  what it has learnt, on clips that it has never seen")
+    found = evaluate_run(run)
+    console.rule("5  a heatmap video and a report")
+    clip = _held_out_clip(run)
+    heat = localize_run(run, clip, out / "heat.mp4")
+    report = report_run(run)
+    shown = Console()
+    shown.print(summary(found["objectives"]["av_nce"]))
+    shown.print(f"{heat.film}  where {clip.name}'s sound comes from, drawn into the video: {heat.sentence()}", highlight=False)
+    shown.print(f"{report}  curves, examples, data and speed on one page", highlight=False)
+    shown.print(NEXT.format(run=run), highlight=False)
+    return found
+
+
+def summary(figures: Mapping[str, Any]) -> Table:
+    """What was learnt, beside what chance or a deaf guess would reach."""
+    table = Table(title="What was learnt from videos alone", title_justify="left")
+    for column in ("question", "reached", "95 % interval", "without having learnt"):
+        table.add_column(column)
+    retrieval, pointing = figures["retrieval"], figures["localization"]["pointing"]
+    deaf = max(pointing[name]["value"] for name in ("centre", "motion"))
+    rows = [
+        ("Does this sound belong to this picture?", figures["accuracy"], f"{figures['accuracy']['chance']:.2f} (chance)"),
+        (
+            f"Which of {retrieval['gallery']} sounds belongs to this picture?",
+            retrieval["video_to_audio"]["r@1"],
+            f"{retrieval['video_to_audio']['r@1']['chance']:.2f} (chance)",
+        ),
+        ("Which thing in the picture makes the sound?", pointing["model"], f"{deaf:.2f} (best of centre and whatever moves)"),
+    ]
+    for question, entry, without in rows:
+        table.add_row(question, f"{entry['value']:.2f}", f"{entry['low']:.2f} to {entry['high']:.2f}", without)
+    return table
+
+
+def _train(world: Path, run: Path, budget: Budget, seed: int, console: Console) -> None:
+    if (run / CONFIG_FILE).is_file():
+        config = load_config(run / CONFIG_FILE)
+        if checkpoint_step(run) == config.train.steps:
+            console.print(f"{run} is trained already; remove it to train again")
+            return
+        start_run(config, run, resume=True)
+        return
+    steps = steps_that_fit(world, budget, seed)
+    console.print(f"{steps} steps fit into the {budget.for_training / 60:.1f} minutes that are left for training")
+    start_run(demo_config(world, steps=steps, seed=seed), run)
+
+
+def _held_out_clip(run: Path) -> Path:
+    """The first held-out clip that has something to hear and to see."""
+    loaded = load_run(run)
+    held = open_corpora(loaded.config)[0].held_out
+    views = loaded.objectives["av_nce"].views
+    for source in held or ():
+        if views.reject(source) is None:
+            return source.path
+    raise InputError(f"none of the clips that {run} held out can be heard; remove the folder and run the demo again")
 
 
 def steps_that_fit(world: Path, budget: Budget, seed: int) -> int:

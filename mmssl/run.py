@@ -22,7 +22,7 @@ from mmssl.data.stream import Stream
 from mmssl.encoders.base import Encoder
 from mmssl.files import write_aside
 from mmssl.objectives.base import Objective
-from mmssl.training.checkpoint import EMA, find_checkpoint
+from mmssl.training.checkpoint import EMA, checkpoints, find_checkpoint
 from mmssl.training.ema import Ema
 from mmssl.training.model import Pretraining
 from mmssl.training.parallel import Ranks, from_first, join_ranks
@@ -168,6 +168,12 @@ def load_run(run: Path | str, *, step: int | None = None, device: str = "cpu") -
         model.load_state_dict(model_tensors(model, averages))
     model.eval().to(device)
     return Run(run, config, int(checkpoint.name), dict(model.encoders.items()), dict(model.objectives.items()))  # type: ignore[arg-type]
+
+
+def checkpoint_step(run: Path) -> int | None:
+    """The step of the newest checkpoint; None where there is none yet."""
+    found = checkpoints(run / "ckpt")
+    return int(found[-1].name) if found else None
 
 
 def view_batch(config: RunConfig, out: Path, *, step: int, rows: int) -> Path:

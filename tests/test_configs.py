@@ -29,7 +29,18 @@ def test_it_resolves_and_begins_with_its_command(path):
 
 @pytest.mark.parametrize("path", TINY, ids=name)
 def test_it_trains_two_steps_and_loads_again(path, toy, tmp_path):
-    config = load_config(path, [f"streams.0.data={toy}", "streams.0.batch=4", "streams.0.holdout=6", "train.steps=2", "train.eval_rows=4", "train.warmup=1", "train.workers=0"])
+    config = load_config(
+        path,
+        [
+            f"streams.0.data={toy}",
+            "streams.0.batch=4",
+            "streams.0.holdout=6",
+            "train.steps=2",
+            "train.eval_rows=4",
+            "train.warmup=1",
+            "train.workers=0",
+        ],
+    )
     start_run(config, tmp_path / "run", display=False)
     run = load_run(tmp_path / "run")
     assert run.step == 2

@@ -22,7 +22,10 @@ class Cut(Views):
 
     def plan(self, source, rng):
         start = float(rng.uniform(0, 0.8))
-        return Plan({"video": Frames((start,) * self.frames, 16), "audio": Wave(start, 0.25, 8000)}, {"coin": int(rng.integers(2)), "share": 0.5})
+        return Plan(
+            {"video": Frames((start,) * self.frames, 16), "audio": Wave(start, 0.25, 8000)},
+            {"coin": int(rng.integers(2)), "share": 0.5},
+        )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ class Cut(Views):
 
     def plan(self, source, rng):
         start = float(rng.uniform(0, 1.0))
-        return Plan({"video": Frames((start,) * self.frames, 16), "audio": Wave(start, 0.5, 8000)}, {"coin": int(rng.integers(2))})
+        return Plan(
+            {"video": Frames((start,) * self.frames, 16), "audio": Wave(start, 0.5, 8000)}, {"coin": int(rng.integers(2))}
+        )
 
 
 @pytest.fixture(scope="module")
