@@ -15,8 +15,8 @@ from rich.table import Table
 
 from mmssl.config import RunConfig, StreamConfig, identity, load_config, short_name
 from mmssl.data.holdout import split_holdout
-from mmssl.data.loader import Loader, default_workers
 from mmssl.data.index import open_corpus
+from mmssl.data.loader import Loader, default_workers
 from mmssl.data.manifest import Manifest
 from mmssl.data.stream import Stream
 from mmssl.encoders.base import Encoder
