@@ -18,7 +18,7 @@ from mmssl.nn.augment import FrameAugment, WaveAugment
 from mmssl.objectives.base import Objective, objective_class
 from mmssl.types import Features, InputSpec
 
-SIZE, CELL, RATE, SAMPLES, KINDS = 16, 4, 64, 64, 12
+SIZE, CELL, RATE, SAMPLES, KINDS = 16, 4, 64, 64, 8
 PLAIN: dict[str, Any] = {
     "frame_augment": FrameAugment(brightness=0, contrast=0, saturation=0, hue=0, flip=0),
     "wave_augment": WaveAugment(gain=0),
@@ -71,16 +71,16 @@ def build(name: str, encoders: Mapping[str, Encoder], **arguments: Any) -> Objec
 def scenes(rows: int, seed: int, *, linked: bool = True, frames: int = 1) -> dict[str, Tensor]:
     """A batch in which picture and sound share the kind, or, with the link cut, are drawn apart; also `cell`, where the pattern is."""
     fixed = torch.Generator().manual_seed(77)
-    patterns = torch.rand(KINDS, 3, CELL, CELL, generator=fixed)
+    patterns = torch.randint(2, (KINDS, 3, CELL, CELL), generator=fixed).float()
     waves = torch.randn(KINDS, SAMPLES, generator=fixed)
     g = torch.Generator().manual_seed(seed)
     kind = torch.randint(KINDS, (rows,), generator=g)
     heard = kind if linked else torch.randint(KINDS, (rows,), generator=g)
-    cell = torch.randint((SIZE // CELL) ** 2, (rows,), generator=g)
-    video = 0.5 + 0.1 * torch.randn(rows, frames, 3, SIZE, SIZE, generator=g)
-    for i in range(rows):
-        y, x = divmod(int(cell[i]), SIZE // CELL)
-        video[i, :, :, y * CELL : (y + 1) * CELL, x * CELL : (x + 1) * CELL] = patterns[kind[i]]
+    side = SIZE // CELL
+    cell = torch.randint(side**2, (rows,), generator=g)
+    cells = 0.5 + 0.1 * torch.randn(rows, side**2, frames, 3, CELL, CELL, generator=g)
+    cells[torch.arange(rows), cell] = patterns[kind][:, None].expand(-1, frames, -1, -1, -1)
+    video = cells.view(rows, side, side, frames, 3, CELL, CELL).permute(0, 3, 4, 1, 5, 2, 6).reshape(rows, frames, 3, SIZE, SIZE)
     audio = waves[heard] + 0.3 * torch.randn(rows, SAMPLES, generator=g)
     return {
         "video": (video.clamp(0, 1) * 255).to(torch.uint8),

@@ -41,7 +41,8 @@ class AVENet(Objective):
         views: the cuts; None in them is filled in from the encoders.
         form: "avenet" (pooled embeddings, distance) or "avol" (maximum over the cells of all frames).
         dim: of the joint space.
-        hidden: width of the hidden ReLU layer of the projections; 0: linear.
+        hidden: width of the hidden ReLU layer of the projections, 0: linear; None: 128 with "avenet" as in the paper, 0 with "avol", whose
+            hard maximum was seen to get stuck far more often behind a hidden layer.
         negatives: how many other rows each picture is paired with, the next ones in the global batch; None: all.
             Positives and negatives weigh one half each, whatever their number.
         hard: share of the negatives' weight that goes to another window of the same source, `views.apart` seconds away.
@@ -60,7 +61,7 @@ class AVENet(Objective):
         views: PairViews = PairViews(),
         form: Literal["avenet", "avol"] = "avenet",
         dim: int = 128,
-        hidden: int = 128,
+        hidden: int | None = None,
         negatives: int | None = None,
         hard: float = 0.0,
         frame_augment: FrameAugment = FrameAugment(),
@@ -76,6 +77,7 @@ class AVENet(Objective):
             )
         self.views = views.resolve(encoders["video"].spec, encoders["audio"].spec)
         self.form, self.negatives, self.hard = form, negatives, hard
+        hidden = (128 if form == "avenet" else 0) if hidden is None else hidden
         self.video_head = Projection(encoders["video"].dim, dim, hidden)
         self.audio_head = Projection(encoders["audio"].dim, dim, hidden)
         self.calibration = Calibration(**START[form])
