@@ -135,6 +135,7 @@ class FakeLoader:
     rows: int = ROWS
     names: tuple[str, ...] = ("nce", "regression")
     poison: tuple[int, ...] = ()  # steps whose sound is not a number
+    linked: bool = True  # False: the sound follows from nothing
 
     def steps(self, start: int, stop: int) -> Iterator[FakeStep]:
         for step in range(start, stop):
@@ -145,6 +146,8 @@ class FakeLoader:
         hidden = rng.standard_normal((self.rows, 4))
         mix = rng_for(self.seed, 98)
         video = np.tanh(hidden @ mix.standard_normal((4, 3 * SIDE * SIDE)))
+        if not self.linked:
+            hidden = rng.standard_normal((self.rows, 4))
         audio = np.tanh(hidden @ mix.standard_normal((4, SAMPLES)))
         if step in self.poison:
             audio[0, 0] = np.nan

@@ -30,10 +30,10 @@ class RunLog:
 
         out.mkdir(parents=True, exist_ok=True)
         self.path = out / METRICS_FILE
+        self._wandb = _start_wandb(wandb, out) if wandb else None
         drop_lines_after(self.path, step)
         self._file = self.path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(out / "tb"), purge_step=step + 1)
-        self._wandb = _start_wandb(wandb, out) if wandb else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line, flushed: killing this process loses none. Values that are not finite are written as null."""
