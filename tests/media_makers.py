@@ -115,6 +115,7 @@ def make_flash_and_click(
     layout: str = "stereo",
     sample_format: str | None = None,
     options: dict[str, str] | None = None,
+    sound_options: dict[str, str] | None = None,
 ) -> None:
     """A black film that is white for `FLASH_FRAMES` frames from each event on, while 30 ms of tone sound from the same moment.
 
@@ -122,7 +123,7 @@ def make_flash_and_click(
     """
     with av.open(str(path), "w") as out:
         picture = out.add_stream(video, rate=fps, options=options or {})
-        sound = out.add_stream(audio, rate=rate, layout=layout)
+        sound = out.add_stream(audio, rate=rate, layout=layout, options=sound_options or {})
         assert isinstance(picture, VideoStream) and isinstance(sound, AudioStream)
         picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
         packets = _film(picture, events, seconds, fps, video_from) + _track(sound, events, seconds, rate, audio_from, layout)

@@ -6,7 +6,8 @@ than `GAP` begins a new stretch. Encoder delay is taken off by libav (skip-sampl
 seconds early, and the resampler (torchaudio's windowed sinc) is fed whole periods, so that its output begins at the very
 sample asked for, rounded to the nearest sample of the source.
 
-Before the sound begins there are zeros, as a player would have it. Past its end by more than `TAIL`: an error.
+Before the sound begins there are zeros, as a player would have it. Past its end by more than `TAIL`, and where more than `HOLE` is
+missing in between: an error.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ WARM = 0.15  # seconds decoded ahead of a window: Opus asks for 80 ms, an MP3 bi
 AFTER = 0.02  # seconds decoded behind a window, for the resampler's filter
 GAP = 0.05  # seconds by which stamps may disagree with the count of samples before there is a gap
 SCATTER = 0.005  # seconds; rounded stamps lie within 0.001
+HOLE = 0.1  # seconds without sound within a window, although sound came before
 TAIL = 0.05  # seconds that may be missing at the end of the sound (filled with zeros)
 ZEROS = 16  # half width of the resampler's filter, in zero crossings
 
@@ -192,11 +194,24 @@ class SoundFinder:
             if wave.start - 0.05 <= time <= wave.start + wave.seconds:
                 raise DoubtError(reason)
         rates = {s.rate for s in self._stretches}
-        if not rates:
-            raise DoubtError("there is no sound at that time")
         if len(rates) > 1:
             raise DoubtError(f"the sample rate changes within it: {sorted(rates)}")
-        return resample_at(self._line, wave, rates.pop())
+        begins = self._begins if self._begins is not None else min((s.first / s.rate for s in self._stretches), default=math.inf)
+        if begins < math.inf and wave.start + wave.seconds <= begins + TAIL and not self._stretches:
+            return np.zeros(round(wave.rate * wave.seconds), np.float32)
+        if not rates:
+            raise DoubtError("there is no sound at that time")
+        samples = resample_at(self._line, wave, rates.pop())
+        self._check_holes(wave, begins)
+        return samples
+
+    def _check_holes(self, wave: Wave, begins: float) -> None:
+        """Raise where sound that should be there is not: packets lost, or stamps that jump."""
+        at = max(wave.start, begins)
+        for start, end in sorted((s.first / s.rate, (s.first + s.length) / s.rate) for s in self._stretches):
+            if start > at + HOLE and at < wave.start + wave.seconds - HOLE:
+                raise DoubtError(f"no sound is stored from {at:.3f} to {start:.3f} s")
+            at = max(at, end)
 
     def _line(self, first: int, length: int) -> tuple[np.ndarray, int]:
         """Samples `first .. first + length`, zeros where there are none; and the position after the last sample there is."""
