@@ -34,7 +34,9 @@ def read(path: Path, frames: list[Frames], waves: list[Wave]) -> dict[Request, T
     try:
         import decord
     except ImportError as error:
-        raise InputError("backend decord is not installed (wheels: Linux x86_64 only); `pip install decord`, or use backend pyav") from error
+        raise InputError(
+            "backend decord is not installed (wheels: Linux x86_64 only); `pip install decord`, or use backend pyav"
+        ) from error
     answers: dict[Request, Tensor] = {}
     try:
         if frames:
