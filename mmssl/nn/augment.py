@@ -89,28 +89,29 @@ class FrameAugment:
 
     def apply(self, x: Tensor, draw: FrameDraw) -> Tensor:
         """Apply a draw: crop, mirror, colours, blur."""
-        maps = colour_maps(draw.colour).to(x.device, non_blocking=True)
         # One clip at a time stays in a CPU's cache; an accelerator wants the whole batch.
         rows = 1 if x.device.type == "cpu" else max(1, len(x))
         out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast("cpu", enabled=False), torch.autocast(x.device.type, enabled=False):
+            maps = colour_maps(draw.colour).to(x.device, non_blocking=True)  # made on the host, hence both
             for start in range(0, len(x), rows):
                 part = slice(start, start + rows)
-                out[part] = self._apply_part(x[part], draw, maps, part)
+                self._apply_part(x[part], draw, maps, part, out[part])
         return out
 
-    def _apply_part(self, x: Tensor, draw: FrameDraw, maps: Tensor, part: slice) -> Tensor:
+    def _apply_part(self, x: Tensor, draw: FrameDraw, maps: Tensor, part: slice, out: Tensor) -> None:
         if self.crop < 1:
             boxes = draw.box[part].tolist()
             x = torch.stack([tv.resized_crop(clip, *box, size=list(x.shape[3:])) for clip, box in zip(x, boxes, strict=True)])
         x = _mirror(x, draw.flip[part])
         if not self._changes_colour:
-            x = _unit(x)
+            out.copy_(_unit(x))
         elif self.mode == "fused":
-            x = colour_fused(x, maps[part])
+            colour_fused(x, maps[part], out)
         else:
-            x = colour_exact(_unit(x), ColourDraw(*(values[part] for values in draw.colour)))
-        return _blur(x, draw.sigma[part], max(self.blur_sigma)) if self.blur else x
+            out.copy_(colour_exact(_unit(x), ColourDraw(*(values[part] for values in draw.colour))))
+        if self.blur:
+            out.copy_(_blur(out, draw.sigma[part], max(self.blur_sigma)))
 
     @property
     def _changes_colour(self) -> bool:

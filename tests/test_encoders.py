@@ -1,0 +1,350 @@
+"""The contract of every encoder in the folder, at every size; then what is special to some."""
+
+import inspect
+import json
+import typing
+import urllib.error
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from mmssl.components import component_names
+from mmssl.encoders.base import Encoder, build_encoder, encoder_class
+from mmssl.nn.inputs import IMAGENET, KINETICS
+from mmssl.nn.residual import ResidualBlock
+from mmssl.types import InputError
+
+# Inputs as small as an architecture takes, so that the large sizes stay quick.
+SMALL = {"video_vit": {"pixels": 32, "frames": 4}, "audio_vit": {"seconds": 0.5}, "audio_cnn": {"seconds": 0.6}}
+
+
+def sizes(name: str) -> tuple[str, ...]:
+    return typing.get_args(typing.get_type_hints(encoder_class(name).__init__)["size"])
+
+
+ALL = [(name, size) for name in component_names("mmssl.encoders") for size in sizes(name)]
+TINY = component_names("mmssl.encoders")
+# The whole contract runs on these by default, and on every size in the slow runs; shapes run on all but the largest.
+QUICK = {(name, "tiny") for name in TINY} | {("frame_resnet", "resnet18"), ("audio_cnn", "vgg")}
+
+
+def pairs(quick: set[tuple[str, str]]) -> list[object]:
+    """All encoders and sizes, those that are not `quick` marked slow."""
+    return [pytest.param(pair, marks=[] if pair in quick else [pytest.mark.slow], id="-".join(pair)) for pair in ALL]
+
+
+def build(name: str, size: str, **more: object) -> Encoder:
+    torch.manual_seed(0)
+    return build_encoder(name, {"size": size, **SMALL.get(name, {}), **more}).eval()
+
+
+def inputs(encoder: Encoder, clips: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    if encoder.modality == "audio":
+        return torch.randn(clips, round(encoder.spec.rate * encoder.spec.seconds), generator=generator) * 0.1
+    frames = encoder.spec.frames if encoder.spec.frames in (4,) else {"frame": 2, "video": 8}[encoder.modality]
+    side = encoder.spec.size if encoder.spec.size <= 32 else 64
+    return torch.randint(0, 256, (clips, frames, 3, side, side), generator=generator, dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module", params=pairs(QUICK))
+def encoder(request: pytest.FixtureRequest) -> Encoder:
+    return build(*request.param)
+
+
+def test_every_encoder_has_a_tiny_size():
+    assert len(TINY) >= 5 and all("tiny" in sizes(name) for name in TINY)
+
+
+@pytest.mark.parametrize("pair", pairs({pair for pair in ALL if pair[1] != "base"}))
+def test_shapes_and_types(pair):
+    encoder = build(*pair)
+    x = inputs(encoder)
+    with torch.no_grad():
+        features = encoder(x)
+    assert features.pooled.shape == (2, encoder.dim) and features.valid is None
+    assert features.pooled.dtype == features.grid.dtype == torch.float32
+    assert features.grid.ndim == (4 if encoder.modality == "audio" else 5)
+    assert features.grid.shape[0] == 2 and features.grid.shape[-1] == encoder.dim
+    if encoder.modality != "audio":
+        cells = x.shape[-1] / encoder.grid_stride
+        assert features.grid.shape[2:4] == (cells, cells)
+    if encoder.modality == "frame":
+        assert features.grid.shape[1] == x.shape[1]
+
+
+def test_eval_is_deterministic_rows_are_independent_and_input_is_left_alone(encoder):
+    x = inputs(encoder, 3)
+    before = x.clone()
+    with torch.no_grad():
+        first, again, alone = encoder(x), encoder(x), encoder(x[1:2])
+    assert torch.equal(first.grid, again.grid) and torch.equal(first.pooled, again.pooled)
+    scale = first.grid.abs().max()  # an untrained S3D in eval mode gives numbers of 1e-6
+    torch.testing.assert_close(alone.grid[0] / scale, first.grid[1] / scale, rtol=0, atol=1e-4)
+    torch.testing.assert_close(alone.pooled[0] / scale, first.pooled[1] / scale, rtol=0, atol=1e-4)
+    assert (first.pooled[0] - first.pooled[1]).abs().max() > 1e-3 * scale  # or the above would say nothing
+    assert torch.equal(x, before)
+
+
+def test_features_are_fresh_tensors(encoder):
+    features = encoder(inputs(encoder))
+    for tensor in (features.pooled, features.grid):
+        assert not tensor._is_view() and tensor.is_contiguous()
+    assert features.pooled.untyped_storage().data_ptr() != features.grid.untyped_storage().data_ptr()
+
+
+def test_gradient_reaches_every_parameter(encoder):
+    encoder.train()
+    features = encoder(inputs(encoder))
+    torch.manual_seed(2)
+    value = (features.pooled * torch.randn_like(features.pooled)).sum() + (features.grid * torch.randn_like(features.grid)).sum()
+    value.backward()
+    without = [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.any()]
+    encoder.zero_grad()
+    encoder.eval()
+    assert without == []
+
+
+def test_bf16_autocast_is_finite_and_near(encoder):
+    x = inputs(encoder)
+    with torch.no_grad():
+        exact = encoder(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = encoder(x)
+    assert rough.grid.isfinite().all()
+    assert nn.functional.cosine_similarity(rough.pooled.float(), exact.pooled, dim=1).min() > 0.99
+
+
+def test_saved_and_rebuilt_is_equal(encoder, tmp_path):
+    encoder.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["arguments"] == encoder.arguments and set(config["arguments"]) <= set(
+        inspect.signature(type(encoder)).parameters
+    )
+    rebuilt = Encoder.from_pretrained(tmp_path).eval()
+    assert type(rebuilt) is type(encoder) and rebuilt.spec == encoder.spec and rebuilt.dim == encoder.dim
+    state = rebuilt.state_dict()
+    assert state.keys() == encoder.state_dict().keys()
+    assert all(torch.equal(value, state[key]) for key, value in encoder.state_dict().items())
+    with torch.no_grad():
+        assert torch.equal(rebuilt(inputs(encoder)).grid, encoder(inputs(encoder)).grid)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_uint8_and_float_pictures_agree(name):
+    encoder = build(name, "tiny")
+    x = inputs(encoder)
+    if encoder.modality == "audio":
+        pytest.skip("sound has one type")
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x.float() / 255).grid, encoder(x).grid, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_wrong_input_is_named_with_value_limit_and_move(name):
+    encoder = build(name, "tiny")
+    x = inputs(encoder)
+    if encoder.modality == "audio":
+        wrong = [
+            (x[:, None], "mono"),
+            (x.to(torch.int16), "32768"),
+            (x[:, :100], r"100 samples .* (at least|exactly) \d+: change"),
+        ]
+    else:
+        wrong = [
+            (x[0], r"\(N, T, 3, H, W\)"),
+            (x.transpose(1, 2)[:, :, :1], r"\(N, T, 3, H, W\)"),
+            (x.to(torch.int64), "int64"),
+            (x[..., :4], r"4 width in pixels; .* (at least|exactly) \d+: change"),
+        ]
+    for value, text in wrong:
+        with pytest.raises(ValueError, match=text):
+            encoder(value)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_wrong_arguments_are_named(name):
+    with pytest.raises(ValueError, match="size must be one of tiny"):
+        build_encoder(name, {"size": "huge"})
+    with pytest.raises(InputError, match="it takes size"):
+        build_encoder(name, {"sise": "tiny"})
+
+
+@pytest.mark.parametrize("name", ["frame_resnet", "video_resnet", "audio_cnn"])
+def test_group_norm_makes_training_rows_independent(name):
+    encoder = build(name, "tiny").train()
+    x = inputs(encoder, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x[:1]).grid[0], encoder(x).grid[0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_frame_encoder_sees_each_picture_alone():
+    encoder = build("frame_resnet", "tiny")
+    x = inputs(encoder)
+    with torch.no_grad():
+        grid, swapped = encoder(x).grid, encoder(x.flip(1)).grid
+    torch.testing.assert_close(swapped, grid.flip(1), rtol=1e-4, atol=1e-5)
+    assert (grid[:, 0] - grid[:, 1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("stride", [(2, 2), (2, 2, 2), (1, 1)])
+def test_residual_blocks_compile_whole(stride):
+    block = ResidualBlock(8, 16, stride=stride, norm="group")
+    x = torch.randn(2, 8, *(8 for _ in stride))
+    torch.testing.assert_close(torch.compile(block, fullgraph=True, backend="eager")(x), block(x))
+    assert block(x).shape == (2, 16, *(8 // step for step in stride))
+
+
+# ------------------------------------------------------------------------------------------------- where the cells of a grid lie
+
+
+def averaging(encoder: Encoder) -> Encoder:
+    """All kernels into plain averages, all norms out: what is left is geometry."""
+    for module in list(encoder.modules()):
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.constant_(module.weight, 1 / module.weight[0].numel())
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.GroupNorm | nn.BatchNorm2d | nn.BatchNorm3d):
+                setattr(module, name, nn.Identity())
+    return encoder
+
+
+def centre(encoder: Encoder, x: Tensor, cell: tuple[int, int, int]) -> list[float]:
+    """Centre of gravity (frame, row, column) of the input gradient of one cell of the grid."""
+    x.requires_grad_()
+    time, row, column = cell
+    encoder(x).grid[:, time, row, column].sum().backward()
+    assert x.grad is not None
+    weight = x.grad.abs().sum((0, 2))
+    axes = [torch.arange(extent, dtype=weight.dtype) for extent in weight.shape]
+    total = weight.sum()
+    return [float((weight.sum([d for d in range(3) if d != axis]) * places).sum() / total) for axis, places in enumerate(axes)]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "more", "frames", "side"),
+    [
+        ("frame_resnet", "tiny", {}, 1, 128),
+        ("frame_resnet", "resnet18", {}, 1, 448),
+        ("frame_resnet", "resnet18", {"output_stride": 16}, 1, 448),
+        ("frame_resnet", "resnet18", {"output_stride": 8}, 1, 448),
+        pytest.param("frame_resnet", "resnet34", {}, 1, 640, marks=pytest.mark.slow),
+        pytest.param("frame_resnet", "resnet50", {}, 1, 448, marks=pytest.mark.slow),
+        ("video_resnet", "tiny", {}, 8, 64),
+        pytest.param("video_resnet", "r3d_18", {}, 1, 256, marks=pytest.mark.slow),
+        ("video_resnet", "mc3_18", {}, 1, 256),
+        pytest.param("video_resnet", "r2plus1d_18", {}, 1, 256, marks=pytest.mark.slow),
+        pytest.param("video_resnet", "s3d", {}, 8, 384, marks=pytest.mark.slow),
+    ],
+)
+def test_grid_offset_and_stride_are_true(name, size, more, frames, side):
+    encoder = averaging(build(name, size, **more))
+    middle = round(side / 2 / encoder.grid_stride)
+    x = 0.8 + 0.2 * torch.rand(1, frames, 3, side, side, generator=torch.Generator().manual_seed(0))
+    _, row, column = centre(encoder, x, (0, middle, middle - 1))
+    assert row == pytest.approx(encoder.grid_offset + encoder.grid_stride * middle, abs=0.75)
+    assert column == pytest.approx(encoder.grid_offset + encoder.grid_stride * (middle - 1), abs=0.75)
+
+
+@pytest.mark.parametrize(
+    ("size", "frames"),
+    [
+        ("tiny", 16),
+        ("mc3_18", 8),
+        *(pytest.param(size, 96, marks=pytest.mark.slow) for size in ("r3d_18", "r2plus1d_18")),
+        pytest.param("s3d", 128, marks=pytest.mark.slow),
+    ],
+)
+def test_time_offset_and_stride_are_true(size, frames):
+    encoder = averaging(build("video_resnet", size))
+    middle = round(frames / 2 / encoder.time_stride)
+    x = 0.8 + 0.2 * torch.rand(1, frames, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    time, _, _ = centre(encoder, x, (middle, 0, 0))
+    assert time == pytest.approx(encoder.time_offset + encoder.time_stride * middle, abs=0.25)
+
+
+def test_tubelets_lie_where_the_grid_says():
+    encoder = build("video_vit", "tiny")
+    x = torch.rand(1, 4, 3, 32, 32, requires_grad=True)
+    tokens = encoder.net.embeddings.patch_embeddings(x).unflatten(1, (2, 4, 4))
+    tokens[0, 1, 2, 3].abs().sum().backward()
+    frames, rows, columns = ((x.grad[0].abs().sum(1) > 0).nonzero().float().mean(0)).tolist()
+    assert frames == encoder.time_offset + encoder.time_stride
+    assert (rows, columns) == (encoder.grid_offset + 2 * encoder.grid_stride, encoder.grid_offset + 3 * encoder.grid_stride)
+
+
+def test_spectrogram_patches_are_time_first():
+    """A click late in the sound changes the late cells of the grid most; a high tone the high bands."""
+    encoder = build("audio_vit", "tiny")
+    x = torch.rand(1, 8000) * 1e-3
+    x[0, 7000] += 1.0
+    x.requires_grad_()
+    patches = encoder.net.embeddings.patch_embeddings(encoder.logmel(x)).unflatten(1, (encoder.cells[1], encoder.cells[0]))
+    assert encoder(x).grid.shape[1:3] == encoder.cells
+    reach = []
+    for place in (0, encoder.cells[0] - 1):
+        (gradient,) = torch.autograd.grad(patches.transpose(1, 2)[0, place].sum(), x, retain_graph=True)
+        reach.append(float(gradient.abs()[0].nonzero().float().mean()))
+    assert reach[0] < 2500 and reach[1] > 4500
+
+
+@pytest.mark.parametrize("size", ["resnet18", "resnet50"])
+def test_dilation_computes_what_the_strides_did(size):
+    coarse, fine = build("frame_resnet", size), build("frame_resnet", size, output_stride=8)
+    fine.load_state_dict(coarse.state_dict())
+    x = inputs(coarse)
+    with torch.no_grad():
+        torch.testing.assert_close(fine(x).grid[:, :, ::4, ::4], coarse(x).grid, rtol=1e-3, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------------------- published weights
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub cache of our own, without a network."""
+
+    def refuse(url: str, *args: object, **kwargs: object) -> None:
+        raise urllib.error.URLError("no network in tests")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    return tmp_path / "hub" / "checkpoints"
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "weights", "entry", "normalisation"),
+    [
+        ("frame_resnet", "resnet18", "IMAGENET1K_V1", models.ResNet18_Weights.IMAGENET1K_V1, IMAGENET),
+        ("video_resnet", "mc3_18", "KINETICS400_V1", models.video.MC3_18_Weights.KINETICS400_V1, KINETICS),
+    ],
+)
+def test_published_weights_are_loaded_and_kept(hub, tmp_path, name, size, weights, entry, normalisation):
+    torch.manual_seed(7)
+    net = models.get_model(size)
+    file = hub / entry.url.rsplit("/", 1)[1]
+    torch.save(net.state_dict(), file)
+    encoder = build(name, size, weights=weights)
+    assert torch.equal(encoder.state_dict()["stages.1.0.conv1.weight" if name == "frame_resnet" else "stages.1.0.conv1.0.weight"],
+                       net.state_dict()["layer1.0.conv1.weight" if name == "frame_resnet" else "layer1.0.conv1.0.weight"])  # fmt: skip
+    assert torch.equal(encoder.normalize.mean, torch.tensor(normalisation[0]))
+    encoder.save_pretrained(tmp_path / "saved")
+    file.unlink()  # a saved encoder brings its own
+    rebuilt = Encoder.from_pretrained(tmp_path / "saved").eval()
+    with torch.no_grad():
+        assert torch.equal(rebuilt(inputs(encoder)).pooled, encoder(inputs(encoder)).pooled)
+
+
+def test_weights_that_cannot_be_had_are_named(hub):
+    with pytest.raises(InputError, match=r"IMAGENET1K_V1 of resnet18 cannot be fetched .*no network.*; go online"):
+        build("frame_resnet", "resnet18", weights="IMAGENET1K_V1")
+    with pytest.raises(InputError, match="has no weights 'KINETICS' for resnet18; it has IMAGENET1K_V1"):
+        build("frame_resnet", "resnet18", weights="KINETICS")
+    with pytest.raises(ValueError, match="norm='batch', got size='tiny'"):
+        build("frame_resnet", "tiny", weights="IMAGENET1K_V1")
+    (hub / models.ResNet18_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1]).write_bytes(b"\x80\x02cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(InputError, match="cannot be fetched"):
+        build("frame_resnet", "resnet18", weights="IMAGENET1K_V1")
