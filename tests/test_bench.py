@@ -5,55 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 
 from mmssl.bench import audio, augment, clips, decode, loader, step
-from mmssl.bench.race import Contender, Field, Lap, Race, Runner, Task, Work, spread
+from mmssl.bench.race import Field, Lap, Race, Task, spread
 from mmssl.bench.result import Result, Settings, at_least, at_most, race_rows
+from mmssl.bench.runner import Contender, ContenderError, Runner
 from mmssl.commands.bench import SUITES, bench
-from mmssl.types import InputError, MediaError
-
-
-def prepare_burner(*, rounds: int) -> Work:
-    def work(given: int) -> int:
-        for _ in range(rounds):
-            np.linalg.svd(np.ones((40, 40)))
-        return given * 10
-
-    return work
-
-
-def prepare_sleeper() -> Work:
-    def work(given: int) -> int:
-        time.sleep(0.02)
-        return os.getpid()
-
-    return work
-
-
-def prepare_absent() -> Work:
-    import no_such_decoder  # noqa: F401  # pyright: ignore[reportMissingImports]
-
-    raise AssertionError
-
-
-def prepare_faulty() -> Work:
-    def work(given: int) -> int:
-        raise ValueError(f"cannot do {given}")
-
-    return work
-
-
-def prepare_dying() -> Work:
-    def work(given: int) -> int:
-        os._exit(3)
-
-    return work
+from mmssl.types import InputError
+from tests.bench_contenders import prepare_absent, prepare_burner, prepare_dying, prepare_faulty, prepare_sleeper
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +74,7 @@ def test_ratios_are_formed_within_a_repetition() -> None:
 
 def test_a_contender_that_raises_tells_its_own_words() -> None:
     runner = Runner(Contender("faulty", prepare_faulty))
-    with pytest.raises(MediaError, match="ValueError: cannot do 4"):
+    with pytest.raises(ContenderError, match="ValueError: cannot do 4"):
         runner.run(4)
     runner.close()
 
@@ -140,11 +105,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> clips.Clip:
 
 def test_made_media_are_what_they_are_called(clip: clips.Clip) -> None:
     with av.open(str(clip.path), "r") as container:
-        kinds = [str(frame.pict_type) for frame in container.decode(video=0)]
+        kinds = [PictureType(frame.pict_type).name for frame in container.decode(video=0)]
         sound = container.streams.audio[0]
         assert (sound.codec_context.name, sound.layout.name) == ("aac", "stereo")
     assert len(kinds) == 100
-    letters = "".join(kind.rpartition(".")[2][0] for kind in kinds)
+    letters = "".join(kinds)
     assert letters.count("I") == 1 and letters.count("B") > 40, letters
 
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmssl.bench.clips import Clip, made_clips, real_clips
-from mmssl.bench.race import Contender, Field, Task, Work
+from mmssl.bench.race import Field, Task
 from mmssl.bench.result import Result, Settings, race_rows
+from mmssl.bench.runner import Contender, Work
 from mmssl.rng import Purpose, rng_for
 from mmssl.types import Source, Wave
 

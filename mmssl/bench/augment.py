@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmssl.bench.race import Contender, Field, Race, Task, Work
+from mmssl.bench.race import Field, Race, Task
 from mmssl.bench.result import Result, Settings, Target, at_least, race_rows
+from mmssl.bench.runner import Contender, Work
 from mmssl.rng import Purpose, rng_for, seed_for
 from mmssl.types import Box
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmssl.bench.clips import Clip, made_clips, real_clips
-from mmssl.bench.race import Contender, Field, Race, Task, Work, spread
+from mmssl.bench.race import Field, Race, Task, spread
 from mmssl.bench.result import Result, Settings, Target, at_least, race_rows
+from mmssl.bench.runner import Contender, Work
 from mmssl.rng import Purpose, rng_for
 from mmssl.types import Frames, Source, Wave
 

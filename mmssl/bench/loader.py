@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from mmssl.bench.clips import short_clips
-from mmssl.bench.race import Contender, Field, Runner, Spread, Task, Work
+from mmssl.bench.race import Field, Spread, Task
 from mmssl.bench.result import Result, Settings, Target, at_most, cores, race_rows
+from mmssl.bench.runner import Contender, Runner, Work
 
 BATCH, BATCHES = 16, 4  # rows in a batch, batches in a repetition
 PICTURE = {"frames": 4, "size": 112, "fps": 4.0, "seconds": 1.0, "rate": 16_000}

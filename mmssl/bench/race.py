@@ -7,35 +7,17 @@ process) comes first, because it is what a number of loader workers divide among
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmssl.bench.runner import Contender, ContenderError, Runner
 from mmssl.rng import Purpose, rng_for
-from mmssl.types import InputError, MediaError
 
 Say = Callable[[str], None]  # takes a line about progress
-Work = Callable[[Any], Any]  # one lap: an input in, an output out
-PATIENCE = 300.0  # seconds that one lap may take before its contender counts as failed
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A name and how to make its work: `prepare(**arguments)` runs in the contender's own process, once, before any lap.
-
-    `prepare` is a function of a module (it travels by name). It raises `ImportError` where a library is not installed.
-    """
-
-    name: str
-    prepare: Callable[..., Work]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Task(NamedTuple):
@@ -103,55 +85,6 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(float(median), float(low), float(high))
 
 
-class Runner:
-    """A contender's process.
-
-    Args:
-        contender: who runs.
-        threads: for torch and OpenCV in that process.
-    """
-
-    def __init__(self, contender: Contender, threads: int = 1) -> None:
-        self.name = contender.name
-        context = multiprocessing.get_context(
-            "spawn"
-        )  # nothing inherited: libraries load as they would in a program of their own
-        self._line, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, contender, threads), daemon=False)
-        self._process.start()
-        other.close()
-        self.problem = self._receive()[0]
-
-    def run(self, given: Any) -> tuple[float, float, int, Any]:
-        """One lap: CPU seconds, wall seconds, resident bytes, output. Raises `MediaError` with the contender's own words."""
-        self._line.send(given)
-        problem, *lap = self._receive()
-        if problem:
-            raise MediaError(problem)
-        return lap[0], lap[1], lap[2], lap[3]
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process.is_alive():
-            with contextlib.suppress(OSError):  # it may end by itself between these two lines
-                self._line.send(None)
-        self._process.join(timeout=10)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._line.close()
-
-    def _receive(self) -> tuple[Any, ...]:
-        try:
-            if self._line.poll(PATIENCE):
-                return self._line.recv()
-        except EOFError:
-            self._process.join(timeout=10)
-            return (f"its process ended with status {self._process.exitcode}",)
-        self._process.kill()
-        return (f"no answer within {PATIENCE:.0f} s",)
-
-
 class Field:
     """All contenders, started; a context manager that ends their processes. Those that cannot be had are in `failed`."""
 
@@ -181,7 +114,7 @@ class Field:
         for runner in self.runners:
             try:
                 found[runner.name] = runner.run(given)[3]
-            except MediaError as error:
+            except ContenderError as error:
                 self.failed[runner.name] = str(error)
         return found
 
@@ -204,46 +137,10 @@ def _lap(race: Race, runner: Runner, task: Task, repetition: int) -> bool:
         return False
     try:
         cpu, wall, resident, _ = runner.run(task.inputs[max(0, repetition)])
-    except (MediaError, BrokenPipeError) as error:
+    except ContenderError as error:
         race.failed[f"{runner.name}, {task.name}"] = str(error)
         return False
     race.resident[runner.name] = resident
     if repetition >= 0:
         race.laps.append(Lap(task.name, runner.name, repetition, cpu, wall))
     return True
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm") as listing:  # noqa: PTH123  # read thousands of times; Path would cost more than the reading
-            return int(listing.read().split()[1]) * 4096
-    except FileNotFoundError:
-        return 0
-
-
-def _serve(line: Connection, contender: Contender, threads: int) -> None:
-    """The life of a contender's process: prepare, then laps until told to stop."""
-    import cv2
-    import torch
-
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    try:
-        work = contender.prepare(**contender.arguments)
-    except (ImportError, InputError, RuntimeError, OSError) as error:
-        line.send((f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",))
-        return
-    line.send(("",))
-    while (given := line.recv()) is not None:
-        line.send(_timed(work, given))
-
-
-def _timed(work: Work, given: Any) -> tuple[Any, ...]:
-    cpu, wall = time.process_time(), time.perf_counter()
-    try:
-        output = work(given)
-    # A contender is somebody else's code: whatever it raises is its result, told in its row, and the others go on.
-    except Exception as error:  # noqa: BLE001
-        return (f"{type(error).__name__}: {str(error).strip()[:300]}",)
-    return "", time.process_time() - cpu, time.perf_counter() - wall, resident_bytes(), output

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 
 from mmssl.bench.clips import short_clips
-from mmssl.bench.race import Contender, Field, Race, Runner, Task, Work
+from mmssl.bench.race import Field, Race, Task
 from mmssl.bench.result import Result, Settings, cores
+from mmssl.bench.runner import Contender, Runner, Work
 
 SIDES = {"cpu": 2048, "cuda": 8192}  # of the matrices of the peak
 PEAK_TRIES = 5
@@ -113,7 +114,7 @@ class Step:
         from mmssl.encoders.base import build_encoder
         from mmssl.objectives.av_nce import AudioVisualNCE
         from mmssl.training.model import Pretraining, conv_channels_last
-        from mmssl.training.optim import adamw, parameter_groups
+        from mmssl.training.optim import adamw, parameter_groups, set_lr
 
         torch.manual_seed(0)
         encoders = {"video": build_encoder(*model.video), "audio": build_encoder(*model.audio)}
@@ -122,6 +123,7 @@ class Step:
         if way.channels_last:
             conv_channels_last(self.model)
         self.optimizer = adamw(parameter_groups(self.model, weight_decay=0.05, lr_scale={}), betas=(0.9, 0.95))
+        set_lr(self.optimizer, 1e-3)
         self.device, self.dtype, self.rows = torch.device(device), way.dtype, model.batch
 
     def batch(self) -> dict[str, dict[str, torch.Tensor]]:
