@@ -47,6 +47,7 @@ SOURCE_FIELDS = [
     pa.field("cues", pa.list_(CUE)),
     pa.field("loudness", pa.list_(pa.float32())),
 ]
+_SOURCE_COLUMNS = tuple(spec.name for spec in SOURCE_FIELDS)
 SCHEMA = pa.schema(
     [
         *SOURCE_FIELDS,
@@ -110,16 +111,15 @@ class Manifest(Sequence[Source]):
     """
 
     def __init__(self, table: pa.Table, *, root: Path, path: Path | None = None, rows: np.ndarray | None = None) -> None:
-        self._table = table
-        self._rows = rows  # row numbers of `table` that this manifest shows; None: the usable ones
         self.root = root
         self.path = path
         self._stamp = _stamp(path)
-        shown = table.filter(table["reason"].is_null()) if rows is None else table.take(pa.array(rows))
-        self._sources = shown.select([*(f.name for f in SOURCE_FIELDS), "path"]).combine_chunks()
+        self._selection = rows  # row numbers of the file that this manifest shows; None: the usable ones
+        self._table = table.select([*_SOURCE_COLUMNS, "path", "reason", "notes"])  # all rows, not copied
+        self._rows = np.flatnonzero(table["reason"].is_null().to_numpy()) if rows is None else rows
 
     def __len__(self) -> int:
-        return self._sources.num_rows
+        return len(self._rows)
 
     @overload
     def __getitem__(self, index: int) -> Source: ...
@@ -129,23 +129,21 @@ class Manifest(Sequence[Source]):
         if isinstance(index, slice):
             return self._take(np.arange(len(self))[index])
         place = range(len(self))[index]  # negative numbers and IndexError as every sequence has them
-        row = {
-            name: column[place].as_py() for name, column in zip(self._sources.column_names, self._sources.columns, strict=True)
-        }
-        return _source(row, self.root)
+        row = int(self._rows[place])
+        return _source({name: self._table[name][row].as_py() for name in (*_SOURCE_COLUMNS, "path")}, self.root)
 
     def __repr__(self) -> str:
         return f"Manifest({len(self)} files, {len(self.rejected)} rejected, root={str(self.root)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.path is not None and self._stamp is not None and _stamp(self.path) == self._stamp:
-            return _reopen, (self.path, self.root, self._rows, self._stamp)
-        return _rebuild, (self._table, self.root, self._rows)
+            return _reopen, (self.path, self.root, self._selection, self._stamp)
+        return _rebuild, (self._table, self.root, self._selection)
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Ids of the usable files, in order."""
-        return tuple(self._sources["id"].to_pylist())
+        return tuple(self._column("id").to_pylist())
 
     @cached_property
     def rejected(self) -> dict[str, str]:
@@ -164,7 +162,7 @@ class Manifest(Sequence[Source]):
         digest = hashlib.sha256(f"mmssl manifest {MANIFEST_VERSION}, {LOUDNESS_HOP} s hops\n".encode())
         for spec in SOURCE_FIELDS:
             digest.update(spec.name.encode())
-            _digest(digest, self._sources[spec.name].combine_chunks())
+            _digest(digest, self._column(spec.name).combine_chunks())
         return digest.hexdigest()
 
     @cached_property
@@ -194,14 +192,13 @@ class Manifest(Sequence[Source]):
 
     def summary(self) -> Summary:
         """Counts for people and for `mmssl index --json`."""
-        table = self._sources
-        has_picture = table["video_start"].is_valid().to_numpy()
-        has_track = table["audio_start"].is_valid().to_numpy()
-        loudest = _loudest(table["loudness"].combine_chunks())
+        has_picture = self._column("video_start").is_valid().to_numpy()
+        has_track = self._column("audio_start").is_valid().to_numpy()
+        loudest = _loudest(self._column("loudness").combine_chunks())
         silent_track = has_track & (loudest < SILENT_BELOW)  # nan, where it was not measured, compares false
-        ends = np.fmax(_floats(table["video_end"]), _floats(table["audio_end"]))
-        with_cues = _lengths(table["cues"].combine_chunks()) > 0
-        notes = Counter(self._notes())
+        ends = np.fmax(_floats(self._column("video_end")), _floats(self._column("audio_end")))
+        with_cues = _lengths(self._column("cues").combine_chunks()) > 0
+        notes = Counter(note for notes in self._column("notes").to_pylist() for note in notes)
         return Summary(
             usable=len(self),
             rejected=len(self.rejected),
@@ -217,15 +214,12 @@ class Manifest(Sequence[Source]):
             unreadable_folders=self.scan.unreadable,
         )
 
-    def _notes(self) -> list[str]:
-        usable = self._table.filter(self._table["reason"].is_null())
-        return [note for notes in usable["notes"].to_pylist() for note in notes]
+    def _column(self, name: str) -> pa.ChunkedArray:
+        """One column of the rows that are shown."""
+        return self._table[name].take(pa.array(self._rows, type=pa.int64()))
 
     def _take(self, places: np.ndarray) -> Manifest:
-        rows = self._rows
-        if rows is None:
-            rows = np.flatnonzero(self._table["reason"].is_null().to_numpy())
-        return Manifest(self._table, root=self.root, path=self.path, rows=rows[places])
+        return Manifest(self._table, root=self.root, path=self.path, rows=self._rows[places])
 
     def _missing(self, name: str) -> str:
         if name in self.rejected:
@@ -257,7 +251,7 @@ def write_manifest(path: Path, table: pa.Table, *, root: Path, scan: Scan | None
         make_aside(path, lambda part: pq.write_table(table, part, compression="zstd", write_page_checksum=True))
     except OSError as error:
         raise InputError(
-            f"the manifest cannot be written to {path}: {error.strerror or error}; choose another place with --out"
+            f"the manifest cannot be written to {path}: {error.strerror or error}; choose another place with --out or $MMSSL_CACHE"
         ) from error
 
 

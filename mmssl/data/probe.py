@@ -26,6 +26,7 @@ WHOLE_BELOW = 256 << 20  # bytes up to which a file is read to its end even wher
 TAIL_SECONDS = 20.0  # how far before the end that the header claims the tail of a larger file is looked at
 
 NOT_MEDIA = "not media, encrypted, or its header is damaged"
+CUT_OFF = "cut off: it ends before its header does"
 NO_STREAM = "neither picture nor sound in it"
 UNDECODABLE = "neither picture nor sound can be decoded"
 PICTURE_UNDECODABLE = "the picture cannot be decoded"
@@ -195,9 +196,10 @@ def _reason(error: MediaError) -> str:
     cause = error.__cause__
     if isinstance(cause, av.error.InvalidDataError):
         return NOT_MEDIA
-    if isinstance(cause, OSError) and isinstance(cause, (FileNotFoundError, PermissionError)):
-        return reason_of(cause)
+    if isinstance(cause, EOFError):
+        return CUT_OFF
     if isinstance(cause, MemoryError):
-        return "needs more memory than 8 GiB to be opened"
-    name = type(cause).__name__ if cause is not None else "MediaError"
-    return f"cannot be opened or read ({name})"
+        return "damaged: it asks for more memory than there is"
+    if isinstance(cause, OSError):
+        return reason_of(cause)
+    return f"cannot be decoded ({type(cause or error).__name__})"

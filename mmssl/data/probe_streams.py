@@ -21,6 +21,7 @@ from mmssl.types import LOUDNESS_HOP, Span
 FLOOR_DB = -120.0  # the level of digital silence
 LONGEST = 48 * 3600.0  # seconds; a time stamp beyond it is taken for damage
 LARGEST_PICTURE = 1 << 27  # pixels; a damaged header can claim any size
+ASSUMED_FPS = 25.0  # where neither the header nor any time stamp says
 TAIL_PACKETS = 300  # how many packets after the last key frame are decoded, at most, to see where a damaged picture ends
 CHUNK_SECONDS = 1.0
 CONTIGUOUS = 0.02  # seconds: sound whose time stamp differs by less continues what came before (Matroska rounds to milliseconds)
@@ -84,7 +85,9 @@ class PictureProbe:
         last = self._time(int(starts[-1]))
         first = max(0.0, self._first)
         self.fps = self._rate(starts)
-        end = self._end if self._end > last else last + (1.0 / self.fps if self.fps > 0 else 0.04)
+        if self.fps <= 0:  # a single picture, and a header that does not say
+            self.fps = 1.0 / (self._end - last) if self._end > last else ASSUMED_FPS
+        end = self._end if self._end > last else last + 1.0 / self.fps
         if self.damaged:
             end = self._end_of_tail(container, end)
         self.span = Span(first, end) if end > first else None
@@ -136,7 +139,7 @@ class PictureProbe:
         return self._time(self._last_key)
 
     def _duration(self, frame: VideoFrame) -> float:
-        return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 1.0 / (self.fps or 25.0)
+        return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 1.0 / self.fps
 
     def _time(self, pts: int) -> float:
         return float(pts * self.stream.time_base) - self._clock_start if self.stream.time_base else 0.0
@@ -208,6 +211,8 @@ class SoundProbe:
         first = max(0.0, self._first)
         if end > first:
             self.span = Span(first, end)
+            if self._measure and self._heard < 0.5 * (end - first):
+                self.notes.append("damaged: the sound has gaps longer than what is heard")
         else:
             self.notes.append("the sound cannot be decoded")
 

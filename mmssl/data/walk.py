@@ -17,7 +17,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 _VIDEO = """.3g2 .3gp .asf .avi .divx .dv .f4v .flv .m1v .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogm .ogv .qt
@@ -59,14 +58,14 @@ def walk(root: Path, *, seen: Callable[[int], None] | None = None) -> Found:
     while own or linked:
         folder = own.pop() if own else linked.pop(0)
         entries = _entries(folder, root, entered, found)
-        names = [entry.name for entry in entries if PurePosixPath(entry.name).suffix.lower() in SUBTITLE_SUFFIXES]
+        names = [entry.name for entry in entries if _suffix(entry.name) in SUBTITLE_SUFFIXES]
         below = []
         for entry in entries:
             if entry.name.startswith("."):
                 found.ignored += not _is_folder(entry)
             elif _is_folder(entry):
                 (linked if entry.is_symlink() else below).append(Path(entry.path))
-            elif PurePosixPath(entry.name).suffix.lower() not in MEDIA_SUFFIXES:
+            elif _suffix(entry.name) not in MEDIA_SUFFIXES:
                 found.ignored += 1
             elif entry.is_symlink():
                 linked_files.append((Path(entry.path), names))
@@ -112,10 +111,11 @@ def find_sidecars(name: str, names: Sequence[str]) -> tuple[str, ...]:
     """
     stem, own = PurePosixPath(name).stem, PurePosixPath(name).suffix
     ranked = []
-    for other in islice(names, bisect_left(names, stem), None):
+    for place in range(bisect_left(names, stem), len(names)):
+        other = names[place]
         if not other.startswith(stem):
             break
-        suffix = PurePosixPath(other).suffix.lower()
+        suffix = _suffix(other)
         if suffix not in SUBTITLE_SUFFIXES:
             continue
         middle = other[len(stem) : -len(suffix)].removeprefix(own)
@@ -195,8 +195,13 @@ def _stamp(path: Path) -> str:
 
 
 def _under(path: Path, root: Path) -> str:
-    text = path.relative_to(root).as_posix()
+    text = str(path)[len(str(root).rstrip(os.sep)) + 1 :].replace(os.sep, "/")  # pathlib's own way is 10 times slower
     return text if _is_utf8(text) else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _suffix(name: str) -> str:
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
 
 
 def _is_utf8(text: str) -> bool:
