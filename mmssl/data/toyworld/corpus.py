@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -160,9 +162,7 @@ def _make_clips(out: Path, world: _World, indices: list[int], processes: int) ->
         return
     chunks = [indices[k : k + _CHUNK] for k in range(0, len(indices), _CHUNK)]
     # Spawned, not forked: the parent may hold threads and open decoders.
-    pool = ProcessPoolExecutor(
-        processes, mp_context=multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    )
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         for future in as_completed([pool.submit(_make_chunk, out, world, chunk) for chunk in chunks]):
             yield future.result()
@@ -172,6 +172,20 @@ def _make_clips(out: Path, world: _World, indices: list[int], processes: int) ->
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone answers it
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    # A pool's workers would otherwise wait for ever on the queue of a parent that was killed.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _make_chunk(out: Path, world: _World, indices: list[int]) -> int:
