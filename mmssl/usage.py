@@ -15,11 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mmssl.data.index import open_corpus
 from mmssl.downstream.evaluate import evaluate
-from mmssl.downstream.evaluation_file import evaluation_path, read_calibration, write_evaluation
+from mmssl.downstream.evaluation_file import evaluation_path, read_calibration, read_evaluation, write_evaluation
+from mmssl.downstream.examples import gather
 from mmssl.downstream.features import Extraction, Question, Space, extract, model_digest
 from mmssl.downstream.localize import Localization, localize
 from mmssl.downstream.pairing import Corresponds, Pairing, choose, pair
+from mmssl.downstream.report import Examples, read_data, write_report
 from mmssl.run import Run, load_run, open_corpora
+from mmssl.training.log import METRICS_FILE, read_metrics
 from mmssl.types import InputError, MediaError, Source
 
 
@@ -161,3 +164,38 @@ def features_run(
     with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
         task = bar.add_task("files", total=len(corpus))
         return extract(corpus, pairing, out, question, digest=digest, on_source=lambda: bar.advance(task))
+
+
+def report_run(
+    run: Path, out: Path | None = None, *, clips: int = 300, step: int | None = None, device: str = "cpu", progress: bool = True
+) -> Path:
+    """Write the report of a run, evaluating it first where that has not been done for this checkpoint.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    loaded = load_run(run, step=step, device=device)
+    pairings = pairings_of(loaded, device=device)
+    evaluation = read_evaluation(run)
+    parts: dict[str, Parts] = {}
+    if pairings:
+        parts = parts_of(loaded)
+        held_out = all(parts[pairing.name].held_out for pairing in pairings)
+        if held_out and (evaluation is None or evaluation.get("step") != loaded.step):
+            evaluation = evaluate_run(run, clips=clips, step=step, device=device, progress=progress)
+    examples = {
+        pairing.name: Examples(
+            *gather(pairing, parts[pairing.name].held_out, read_calibration(run, pairing.name), seed=loaded.config.seed)
+        )
+        for pairing in pairings
+    }
+    return write_report(
+        out or run / "report.html",
+        title=run.resolve().name,
+        step=loaded.step,
+        config=loaded.config.dump(),
+        metrics=read_metrics(run / METRICS_FILE),
+        data=read_data(run),
+        evaluation=evaluation,
+        examples=examples,
+    )

@@ -202,19 +202,21 @@ def _rolled(features: Features, step: int) -> Features:
     return Features(*(None if part is None else part.roll(step, 0) for part in features))  # type: ignore[arg-type]
 
 
-def _over_takes(values: Sequence[NDArray[np.float64]]) -> Estimate:
+def _over_takes(
+    values: Sequence[NDArray[np.float64]], statistic: Callable[[NDArray[np.float64]], float] | None = None
+) -> Estimate:
     """Bootstrap over sources; the cuts of a source count as one unit."""
     if len({len(one) for one in values}) > 1:  # a file broke between two openings
-        return bootstrap(np.concatenate(values))
-    return bootstrap(np.stack(values, axis=1))
+        return bootstrap(np.concatenate(values), statistic)
+    return bootstrap(np.stack(values, axis=1), statistic)
 
 
 def _retrieval_entries(takes: Sequence[Mapping[str, NDArray[np.float64]]], gallery: int) -> dict[str, Any]:
     entries: dict[str, Any] = {
         f"R@{k}": _entry(_over_takes([take[f"R@{k}"] for take in takes]), chance=min(1.0, k / gallery)) for k in RECALLS
     }
-    medians = bootstrap(np.concatenate([take["rank"] for take in takes]), lambda rows: float(np.median(rows)))
-    entries["median_rank"] = _entry(medians, chance=(gallery + 1) / 2)
+    median = _over_takes([take["rank"] for take in takes], lambda rows: float(np.median(rows)))
+    entries["median_rank"] = _entry(median, chance=(gallery + 1) / 2)
     return entries
 
 

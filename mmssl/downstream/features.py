@@ -25,7 +25,6 @@ from torch import Tensor
 from mmssl.data.decode import answer
 from mmssl.downstream.pairing import Pairing
 from mmssl.files import make_aside, write_aside
-from mmssl.objectives.base import Localizes
 from mmssl.types import Frames, InputError, MediaError, Request, Source, Span, Wave
 
 PART = 32  # sources in a part
@@ -133,7 +132,7 @@ def _check(pairing: Pairing, question: Question) -> None:
         raise InputError(f"modality {', '.join(wrong) or 'list is empty'}: this run has {' and '.join(known)}")
     if not question.stride > 0:
         raise InputError(f"stride is {question.stride:g} s; give seconds above 0")
-    if question.space == "joint" and not isinstance(pairing.objective, Localizes):
+    if question.space == "joint" and not pairing.localizes:
         raise InputError(f"objective {pairing.name} has no joint space; ask for --space encoder")
 
 
@@ -249,13 +248,9 @@ def _request(pairing: Pairing, role: str, span: Span) -> Request:
     return Frames(tuple(max(0.0, min(time, span.end)) for time in times), shape.size)
 
 
-@torch.inference_mode()
 def _embed(pairing: Pairing, question: Question, role: str, tensor: Tensor) -> np.ndarray:
     features = pairing.encode(role, tensor, batch=CHUNK)
-    if question.space == "encoder" or not isinstance(pairing.objective, Localizes):
-        return features.pooled.numpy()
-    there = type(features)(*(None if part is None else part.to(pairing.device) for part in features))
-    return pairing.objective.embed(role, there).float().cpu().numpy()
+    return features.pooled.numpy() if question.space == "encoder" else pairing.embed(role, features)
 
 
 def _schema(pairing: Pairing, question: Question, settings: Mapping[str, Any], role: str) -> pa.Schema:

@@ -78,6 +78,13 @@ class Pairing:
         )
 
     @torch.inference_mode()
+    def embed(self, role: str, features: Features) -> NDArray[np.float32]:
+        """Unit-length joint embeddings (N, D). Raises `InputError` where the objective has no joint space."""
+        if not isinstance(self.objective, Localizes):
+            raise InputError(f"objective {self.name} has no joint space of picture and sound")
+        return self.objective.embed(role, self._put(features)).float().cpu().numpy()
+
+    @torch.inference_mode()
     def maps(self, video: Features, audio: Features) -> NDArray[np.float32]:
         """Cosine of each picture cell with the paired sound, (N, T, H, W). Raises `InputError` where the objective gives none."""
         if not isinstance(self.objective, Localizes):
