@@ -86,13 +86,14 @@ class FakeNce(Objective):
     def forward(self, batch: Batch, bank: EncoderBank) -> Loss:
         video = F.normalize(self.head["video"](bank.encode("video", batch["video"]).pooled).float(), dim=1)
         audio = F.normalize(self.head["audio"](bank.encode("audio", batch["audio"] - self.centre).pooled).float(), dim=1)
-        logits = self.scale * torch.cat([video @ gather_rows(audio).T, video @ self.queue.T], dim=1)
+        every = gather_rows(audio)
+        logits = self.scale * torch.cat([video @ every.T, video @ self.queue.T], dim=1)
         target = own_rows(len(video))
         value = F.cross_entropy(logits, target)
-        hit = (logits.argmax(1) == target).float().mean().detach()
+        hit = (logits[:, : len(every)].argmax(1) == target).float().mean().detach()
         metrics = {
             "accuracy": hit,
-            "accuracy/chance": torch.tensor(1.0 / logits.shape[1]),
+            "accuracy/chance": torch.tensor(1.0 / len(every)),
             "spread/video": video.detach().std(0).mean() * DIM**0.5,
             "cosine/positive": (video * audio).sum(1).mean().detach(),
         }

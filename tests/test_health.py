@@ -54,9 +54,7 @@ def test_equal_cosines_are_reported() -> None:
 
 def test_a_run_that_cannot_learn_says_so(tmp_path: Path) -> None:
     text = io.StringIO()
-    trainer = fake_trainer(
-        tmp_path, steps=110, lr=0.0, log_every=10, save_every=1000, loader=FakeLoader(linked=False)
-    )
+    trainer = fake_trainer(tmp_path, steps=110, lr=0.0, log_every=10, save_every=1000, loader=FakeLoader(linked=False))
     trainer._display = Display(110, Console(file=text, width=200))
     trainer.fit()
     assert text.getvalue().count("nce/accuracy is still at chance after 100 steps") == 1
