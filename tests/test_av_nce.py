@@ -85,7 +85,7 @@ def test_chance_counts_only_rows_that_are_rivals():
     batch = scenes(4, 1) | {"source": torch.tensor([1, 1, 2, 3])}
     metrics = objective(batch, EncoderBank(encoders)).metrics
     assert metrics["accuracy/chance"].item() == pytest.approx((1 / 3 + 1 / 3 + 1 / 4 + 1 / 4) / 4)
-    assert metrics["loss/chance"].item() == pytest.approx((2 * math.log(3) + 2 * math.log(4)) / 4)
+    assert metrics["loss/uninformed"].item() == pytest.approx((2 * math.log(3) + 2 * math.log(4)) / 4)
 
 
 def test_an_untrained_loss_is_near_its_chance():

@@ -143,7 +143,7 @@ class AudioVisualNCE(Objective):
         return {
             "accuracy": right.mean() / 2,
             "accuracy/chance": (1.0 / candidates).mean(),
-            "loss/chance": candidates.log().mean(),  # ln(B): what an uninformed softmax over the batch pays
+            "loss/uninformed": candidates.log().mean(),  # ln(B): what an uninformed softmax over the batch pays
             "cosine/positive": to_sound.gather(1, mine[:, None]).mean(),
             "cosine/negative": masked_mean(to_sound, rivals),
         }

@@ -155,7 +155,7 @@ class AVENet(Objective):
         return {
             "accuracy": (right_positive + right_negative) / 2,
             "accuracy/chance": torch.full_like(right_positive, 0.5),
-            "loss/chance": torch.full_like(right_positive, 0.6931472),  # ln 2
+            "loss/uninformed": torch.full_like(right_positive, 0.6931472),  # ln 2
             "cosine/positive": masked_mean(cosines, own),
             "cosine/negative": masked_mean(cosines, others),
         }

@@ -84,7 +84,7 @@ class LookListenLearn(Objective):
         metrics = {
             "accuracy": masked_mean(right, used, empty=0.5),
             "accuracy/chance": half,
-            "loss/chance": torch.full_like(half, 0.6931472),  # ln 2
+            "loss/uninformed": torch.full_like(half, 0.6931472),  # ln 2
             "rows/without_negative": (~used).sum().to(half.dtype),
             "spread/video": spread(video.pooled),
             "spread/audio": spread(audio.pooled),
