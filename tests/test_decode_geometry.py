@@ -1,0 +1,129 @@
+"""What is shown where and in which colour: rotation, pixel aspect ratio, boxes, ranges and depths."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from mmssl.data.container import display_size, open_media, picture_stream
+from mmssl.data.decode import answer
+from mmssl.data.decode.picture import centred_box, cut
+from mmssl.data.playback import play_frames
+from mmssl.types import Box, Frames, InputError, Source
+from tests.media_makers import HEIGHT, WIDTH, make_film, number_in, painted
+
+X264 = {"preset": "ultrafast", "g": "12"}
+WHOLE = Box(0, 0, 1, 1)
+
+
+def shown(path: Path) -> tuple[int, int]:
+    with open_media(path) as container:
+        stream = picture_stream(container)
+        assert stream is not None
+        return display_size(stream)
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_rotation_metadata_turns_the_picture(turn: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    make_film(path, frames=30, options=X264, turn=turn)
+    size = (WIDTH, HEIGHT) if turn % 180 else (HEIGHT, WIDTH)
+    assert shown(path) == size[::-1]
+    request = Frames((0.4,), size)
+    pixels = answer(Source("a", path), [request])[request][0].permute(1, 2, 0).numpy()
+    # the display matrix turns the coded picture counter-clockwise by `turn`
+    assert np.abs(pixels.astype(int) - np.rot90(painted(10), turn // 90).astype(int)).mean() < 12
+    assert next(iter(play_frames(path, fps=5)))[1].shape == (*size, 3)
+
+
+@pytest.mark.parametrize(("turns", "mirrored"), [(t, m) for t in range(4) for m in (False, True)])
+def test_a_box_is_cut_from_the_picture_as_shown(turns: int, mirrored: bool) -> None:
+    coded = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    picture = np.rot90(coded[:, ::-1] if mirrored else coded, turns)
+    height, width = picture.shape[:2]
+    box = Box(10 / width, 4 / height, 20 / width, 16 / height)
+    got = cut(coded, box=box, size=(16, 20), turns=turns, mirrored=mirrored)
+    assert np.array_equal(got, picture[4:20, 10:30])
+
+
+def test_pixel_aspect_ratio_widens_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    make_film(path, frames=10, options=X264, aspect=Fraction(2))
+    assert shown(path) == (WIDTH * 2, HEIGHT)
+    square = Frames((0.0,), 64)
+    pixels = answer(Source("a", path), [square])[square][0].permute(1, 2, 0).numpy()
+    # the centred square of a 192 x 64 picture is its middle third: two of the six blocks
+    assert pixels.shape == (64, 64, 3)
+    middle = cut(painted(0), box=Box(1 / 3, 0, 1 / 3, 1), size=(64, 64))
+    assert np.abs(pixels.astype(int) - middle.astype(int)).mean() < 12
+
+
+def test_the_centred_box_has_the_aspect_asked_for() -> None:
+    assert centred_box((200, 100), (50, 50)) == Box(0.25, 0.0, 0.5, 1.0)
+    assert centred_box((100, 200), (50, 50)) == Box(0.0, 0.25, 1.0, 0.5)
+    assert centred_box((200, 100), (50, 100)) == Box(0.0, 0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("box", [Box(-0.1, 0, 0.5, 0.5), Box(0.6, 0, 0.5, 0.5), Box(0, 0, 0, 1)])
+def test_a_box_outside_the_picture_is_bad_input(box: Box, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="box must lie within"):
+        answer(Source("a", tmp_path / "a.mp4"), [Frames((0.0,), 8, box)])
+
+
+def test_a_box_of_a_film(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    make_film(path, frames=30, options=X264)
+    request = Frames((0.8,), (32, 32), Box(2 / 6, 1 / 4, 2 / 6, 2 / 4))
+    got = answer(Source("a", path), [request])[request][0].permute(1, 2, 0).numpy()
+    assert np.abs(got.astype(int) - painted(20)[16:48, 32:64].astype(int)).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("pixels", "codec", "full"),
+    [
+        ("yuv420p", "libx264", False),
+        ("yuv420p", "libx264", True),
+        ("yuv420p10le", "libx264", False),
+        ("yuv444p", "libx264", False),
+    ],
+)
+def test_black_is_black_and_white_is_white(pixels: str, codec: str, full: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    make_film(path, frames=10, options={**X264, "qp": "4"}, codec=codec, pixels=pixels, full_range=full)
+    request = Frames((0.2,), (HEIGHT, WIDTH), WHOLE)
+    got = answer(Source("a", path), [request])[request][0].permute(1, 2, 0).numpy()
+    assert number_in(got) == 5
+    assert np.abs(got.astype(int) - painted(5)).mean() < 4 and got.max() >= 250 and got.min() <= 5
+
+
+@pytest.mark.parametrize(("matrix", "name"), [(1, "bt709"), (5, "bt601"), (2, "untagged")])
+def test_the_matrix_is_the_one_that_the_file_names(matrix: int, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    colour = np.array([200, 40, 60], np.uint8)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"qp": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv444p"
+        stream.codec_context.colorspace = matrix
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(np.broadcast_to(colour, (64, 64, 3)).copy(), format="rgb24")
+            # ffmpeg takes an untagged film for BT.601, whatever its size
+            frame = frame.reformat(format="yuv444p", dst_colorspace="ITU709" if matrix == 1 else "ITU601")
+            frame.pts, frame.colorspace = number, matrix
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    request = Frames((0.0,), 16)
+    got = answer(Source("a", path), [request])[request][0].permute(1, 2, 0).numpy()
+    assert np.abs(got.astype(int) - colour).max() <= 4, name
+
+
+def test_the_answer_is_a_tensor_of_its_shape_and_kind(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    make_film(path, frames=10, options=X264)
+    request = Frames((0.0, 0.1), (10, 20))
+    got = answer(Source("a", path), [request, request])[request]
+    assert got.shape == (2, 3, 10, 20) and str(got.dtype) == "torch.uint8"
+    assert got.permute(0, 2, 3, 1).is_contiguous()
