@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +86,9 @@ def test_large_files_get_more_time_in_steps_that_group():
     assert time_limit(30.0, 0) == time_limit(30.0, 100_000_000) == 30.0
     assert time_limit(30.0, 100_000_001) == time_limit(30.0, 300_000_000) == 40.0
     assert time_limit(30.0, 10_000_000_000) == 530.0
+
+
+def test_a_worker_does_without_torch():
+    """Its import takes seconds, and its libraries more address space than a worker is allowed."""
+    program = "import sys, mmssl.data.probe_worker, mmssl.data.probe; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1], check=False).returncode == 0
