@@ -6,6 +6,7 @@ counted by torch (2 for each multiply-add) over one forward and backward pass; m
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any, NamedTuple
 
@@ -170,11 +171,18 @@ def prepare_step(*, model: Model, way: Way, device: str) -> Work:
     return work
 
 
+class _NoModules(contextlib.nullcontext[None]):
+    parents = frozenset({"Global"})
+
+
 def count_flops(step: Step, batch: dict[str, dict[str, torch.Tensor]]) -> float:
     """FLOPs of one forward and backward pass, by torch's own counter (matrix products and convolutions)."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    # Its tracker of modules fails on modules called under no_grad with views of what needs gradients; the sum needs no modules.
+    counter.mod_tracker = _NoModules()  # pyright: ignore[reportAttributeAccessIssue]
+    with counter:
         step.gradients(batch)
     step.optimizer.zero_grad(set_to_none=True)
     return float(counter.get_total_flops())
