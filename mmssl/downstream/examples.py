@@ -23,7 +23,7 @@ from mmssl.downstream.sounding import known_truths
 from mmssl.types import Features, Frames, Source
 
 SIDE = 256  # pixels of a picture in the report
-OUTLINE = (64, 224, 255)  # RGB of the truth's outline
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 Picture = NDArray[np.uint8]
 
@@ -100,11 +100,13 @@ def _located(pairing: Pairing, cuts: Cuts, video: Features, audio: Features, sca
     shown: list[Located] = []
     for row in rows:
         plain = _picture(cuts, pairing, row, size)
-        heats = [overlay(plain, scale.heat(place(maps[row, slot]))) for maps in (own, wrong)]
+        grown = [place(maps[row, slot]) for maps in (own, wrong)]
+        heats = [overlay(plain, scale.heat(values)) for values in grown]
         hit = None
         if row in truths:
             hit = bool(pointing_hits(exact(own[row, slot])[None], truths[row][None])[0] > 0.5)
             plain, *heats = (_outlined(picture, truths[row]) for picture in (plain, *heats))
+        heats = [_pointed(picture, values) for picture, values in zip(heats, grown, strict=True)]
         request = cuts.plans[row].requests[shape.video]
         moment = request.times[middle] if isinstance(request, Frames) else 0.0
         shown.append(Located(cuts.sources[row].id, moment, data_uri(plain), data_uri(heats[0]), data_uri(heats[1]), hit))
@@ -132,7 +134,15 @@ def _picture(cuts: Cuts, pairing: Pairing, row: int, size: tuple[int, int]) -> P
 def _outlined(picture: Picture, mask: NDArray[np.bool_]) -> Picture:
     grown = cv2.resize(mask.astype(np.uint8), (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_NEAREST)
     edges, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return np.asarray(cv2.drawContours(picture.copy(), edges, -1, OUTLINE, 2, cv2.LINE_AA), dtype=np.uint8)
+    drawn = cv2.drawContours(picture.copy(), edges, -1, BLACK, 4, cv2.LINE_AA)  # a dark rim: white on white would be lost
+    return np.asarray(cv2.drawContours(drawn, edges, -1, WHITE, 2, cv2.LINE_AA), dtype=np.uint8)
+
+
+def _pointed(picture: Picture, values: NDArray[np.float32]) -> Picture:
+    """A ring around the map's maximum."""
+    y, x = (int(i) for i in np.unravel_index(values.argmax(), values.shape))
+    drawn = cv2.circle(picture.copy(), (x, y), 7, BLACK, 4, cv2.LINE_AA)
+    return np.asarray(cv2.circle(drawn, (x, y), 7, (64, 224, 255), 2, cv2.LINE_AA), dtype=np.uint8)
 
 
 def _rolled(features: Features) -> Any:
