@@ -92,7 +92,8 @@ def _tiny_stages(norm: Norm) -> nn.Sequential:
 
 def _torchvision_stages(size: str, norm: Norm, output_stride: int, state: dict[str, Tensor] | None) -> nn.Sequential:
     layer: Callable[..., nn.Module] | None = None if norm == "batch" else partial(nn.GroupNorm, 32)
-    net = models.get_model(size, weights=None, norm_layer=layer)
+    make = {"resnet18": models.resnet18, "resnet34": models.resnet34, "resnet50": models.resnet50}[size]
+    net = make(weights=None, norm_layer=layer)
     if state is not None:
         net.load_state_dict(state)
     dilation = 1

@@ -97,12 +97,19 @@ def _tiny_stages(norm: Norm) -> nn.Sequential:
 
 
 def _torchvision_stages(size: str, norm: Norm, state: dict[str, Tensor] | None) -> nn.Sequential:
-    # S3D's published momentum (0.001) is meant for its weights: from random ones, its averages would need thousands of steps.
-    kind = {"norm_layer": partial(nn.BatchNorm3d, eps=1e-3)} if size == "s3d" and norm == "batch" and state is None else {}
-    net = models.get_model(size, weights=None, **kind)
+    net: models.video.S3D | models.video.VideoResNet
+    if size == "s3d":
+        # The published momentum (0.001) is meant for the published weights: from random ones, averages would need thousands of steps.
+        net = models.video.s3d(weights=None, **({} if state is not None else {"norm_layer": partial(nn.BatchNorm3d, eps=1e-3)}))
+    else:
+        make = {"r3d_18": models.video.r3d_18, "mc3_18": models.video.mc3_18, "r2plus1d_18": models.video.r2plus1d_18}[size]
+        net = make(weights=None)
     if state is not None:
         net.load_state_dict(state)
-    stages = net.features if size == "s3d" else nn.Sequential(net.stem, net.layer1, net.layer2, net.layer3, net.layer4)
+    if isinstance(net, models.video.S3D):
+        stages = net.features
+    else:
+        stages = nn.Sequential(net.stem, net.layer1, net.layer2, net.layer3, net.layer4)
     if norm == "group":
         _group_norms(stages)
     return stages

@@ -85,7 +85,7 @@ def colour_fused(x: Tensor, maps: Tensor, out: Tensor) -> None:
     # A CPU takes a few frames at a time, so that what is between two operations stays in its cache; an accelerator takes all.
     few = max(1, CACHED // planes[0, 0].numel()) if x.device.type == "cpu" else max(1, frames)
     parts = [slice(start, start + few) for start in range(0, frames, few)]
-    total = sum(planes[:, part].float().sum((1, 3)) for part in parts)
+    total = torch.stack([planes[:, part].float().sum((1, 3)) for part in parts]).sum(0)
     shift = maps[:, :, 3:] @ (total / (frames * planes.shape[3]))[:, :, None]  # (N, 3, 1)
     for part in parts:
         some = planes[:, part].float().flatten(0, 1)

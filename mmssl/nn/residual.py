@@ -7,7 +7,7 @@ A 3x3 convolution of stride 2 with padding 1 centres its outputs on pixels 0, 2,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch.nn.functional as F
@@ -31,7 +31,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, stride: Sequence[int], norm: Norm) -> None:
         super().__init__()
         dims = len(stride)
-        convolution = nn.Conv2d if dims == 2 else nn.Conv3d
+        kinds: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+        convolution = kinds[dims]
         self.stride = tuple(stride)
         kernel = tuple(4 if step == 2 else 3 for step in stride)
         self.conv1 = convolution(inputs, outputs, kernel, stride=self.stride, padding=1, bias=False)
