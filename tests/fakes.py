@@ -88,12 +88,12 @@ class FakeNce(Objective):
         audio = F.normalize(self.head["audio"](bank.encode("audio", batch["audio"] - self.centre).pooled).float(), dim=1)
         every = gather_rows(audio)
         logits = self.scale * torch.cat([video @ every.T, video @ self.queue.T], dim=1)
-        target = own_rows(len(video))
+        target = own_rows(len(video), video.device)
         value = F.cross_entropy(logits, target)
         hit = (logits[:, : len(every)].argmax(1) == target).float().mean().detach()
         metrics = {
             "accuracy": hit,
-            "accuracy/chance": torch.tensor(1.0 / len(every)),
+            "accuracy/chance": torch.full((), 1.0 / len(every), device=video.device),
             "spread/video": video.detach().std(0).mean() * DIM**0.5,
             "cosine/positive": (video * audio).sum(1).mean().detach(),
         }

@@ -213,3 +213,13 @@ def test_bfloat16_and_channels_last_train_too(tmp_path: Path) -> None:
     fake_trainer(tmp_path, dtype="bfloat16").fit()
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert lines[-2]["loss"] < lines[0]["loss"]
+
+
+@pytest.mark.slow
+def test_compiled_blocks_give_the_same_weights_and_the_same_names(tmp_path: Path) -> None:
+    for name, compiled in (("plain", False), ("compiled", True)):
+        fake_trainer(tmp_path / name, model=fake_model(dropout=0.0), compile=compiled, steps=4).fit()
+    plain, compiled = (read_tensors(checkpoints(tmp_path / name / "ckpt")[-1] / MODEL) for name in ("plain", "compiled"))
+    assert plain.keys() == compiled.keys()
+    for key, tensor in plain.items():
+        torch.testing.assert_close(compiled[key], tensor, rtol=0, atol=1e-4)
