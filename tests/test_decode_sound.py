@@ -39,7 +39,12 @@ CLIPS = {
     "mkv_opus": Clip("mkv", "libx264", "libopus", {"options": X264, "rate": 48000}),
     "mkv_opus_late": Clip("mkv", "libx264", "libopus", {"options": X264, "rate": 48000, "video_from": 0.4, "audio_from": 0.8}),
     "mkv_flac": Clip("mkv", "libx264", "flac", {"options": X264}),
-    "webm_vorbis": Clip("webm", "libvpx", "vorbis", {"options": {"cpu-used": "8", "deadline": "realtime"}, "sound_options": {"strict": "experimental"}}),
+    "webm_vorbis": Clip(
+        "webm",
+        "libvpx",
+        "vorbis",
+        {"options": {"cpu-used": "8", "deadline": "realtime"}, "sound_options": {"strict": "experimental"}},
+    ),
     "mov_pcm": Clip("mov", "libx264", "pcm_s16le", {"options": X264, "rate": 32000}),
     "avi_mp3": Clip("avi", "mpeg4", "libmp3lame", within=0.026),  # AVI has no place for the encoder's delay: ffmpeg is as late
     "ts_mp2": Clip("ts", "libx264", "mp2", {"options": X264}),
@@ -135,7 +140,9 @@ def test_playing_frames_is_answering_at_a_rate(tmp_path: Path) -> None:
     assert late[0][0] == 3.0 and late[-1][0] == pytest.approx(5.8)
 
 
-@pytest.mark.parametrize(("source_rate", "rate"), [(44100, 16000), (48000, 16000), (8000, 16000), (11025, 22050), (44101, 16000), (22050, 48000)])
+@pytest.mark.parametrize(
+    ("source_rate", "rate"), [(44100, 16000), (48000, 16000), (8000, 16000), (11025, 22050), (44101, 16000), (22050, 48000)]
+)
 def test_resampling_has_no_lag(source_rate: int, rate: int) -> None:
     def tone(first: int, length: int) -> tuple[np.ndarray, int]:
         at = np.arange(first, first + length) / source_rate

@@ -26,6 +26,7 @@ from mmssl.data.decode.stamps import DoubtError, FrameClock
 TAIL = 0.1  # seconds past its own end for which the last frame still counts as shown
 HELD = 3000  # packets held back at most while nothing is wanted yet (a key frame two minutes ago)
 LEAD = 0.5  # seconds by which a key frame without a presentation stamp must precede the time wanted
+JUMP = 600.0  # seconds that no frame of an undamaged film stays in view
 DEPTH = 16  # frames that a frame can be late behind its place in presentation order: the limit of H.264 and HEVC
 NEVER = float("inf")
 
@@ -161,6 +162,8 @@ class FrameFinder:
         """Stamp of the packet whose frame is shown at `time`, all packets up to there being known."""
         place = bisect_right(self._stamps, time + self._slack)
         if place:
+            if place < len(self._stamps) and self._stamps[place] - self._stamps[place - 1] > JUMP:
+                raise DoubtError(f"stamps jump from {self._stamps[place - 1]:.3f} to {self._stamps[place]:.3f} s")
             return self._stamps[place - 1]
         if self._from_start and self._stamps:
             return self._stamps[0]
@@ -243,6 +246,8 @@ class FrameFinder:
             return
         if frame.is_corrupt:
             self._hurt(at, f"the frame stamped {at:.3f} s is damaged")
+        if self._shown is not None and at - self._shown[0] > JUMP and self._todo and at > self._todo[0]:
+            raise DoubtError(f"stamps jump from {self._shown[0]:.3f} to {at:.3f} s")
         while self._todo and at > self._todo[0] + self._slack:
             if self._shown is not None:
                 self._answer(*self._shown)
