@@ -63,8 +63,9 @@ def check_up() -> Checkup:
 
 
 def _versions() -> dict[str, str | None]:
-    import av
     import torch
+
+    from mmssl.data.codecs import ffmpeg_version
 
     versions: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
@@ -72,9 +73,7 @@ def _versions() -> dict[str, str | None]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = None
-    # PyAV has not always told the release of the FFmpeg inside; the version of libavcodec it always has.
-    avcodec = ".".join(str(part) for part in av.library_versions.get("libavcodec", ()))
-    versions["ffmpeg"] = f"{getattr(av, 'ffmpeg_version_info', None) or '?'} (libavcodec {avcodec}, inside av)"
+    versions["ffmpeg"] = ffmpeg_version()
     versions["cuda"] = str(torch.version.cuda) if torch.version.cuda else None
     return versions
 
@@ -201,7 +200,7 @@ def _about_decoders(found: Checkup) -> list[Advice]:
         advice.append(Advice("backend torchcodec (optional)", "`backend: torchcodec` cannot be chosen", f"{package}{system}"))
     if not found.backends["decord"]["works"]:
         on_wheels = sys.platform == "linux" and platform.machine() == "x86_64"
-        remedy = "pip install decord" if on_wheels else "none: decord has wheels for Linux on x86-64 only"
+        remedy = "pip install --force-reinstall decord" if on_wheels else "none: decord has wheels for Linux on x86-64 only"
         advice.append(Advice("backend decord (optional)", "`backend: decord` cannot be chosen", remedy))
     return advice
 

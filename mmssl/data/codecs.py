@@ -74,6 +74,13 @@ def try_codecs() -> Iterator[Trial]:
         yield _try(codec)
 
 
+def ffmpeg_version() -> str:
+    """Of the FFmpeg inside PyAV."""
+    avcodec = ".".join(str(part) for part in av.library_versions.get("libavcodec", ()))
+    # PyAV has not always told the release; the version of libavcodec it always has.
+    return f"{getattr(av, 'ffmpeg_version_info', None) or '?'} (libavcodec {avcodec}, inside av)"
+
+
 def write_clip(path: Path) -> None:
     """Write one second of H.264 and AAC in MP4, 64 x 64 pixels at 25 frames a second with a tone: for trials of decoders."""
     with av.open(str(path), "w") as container:
