@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One curve. `kind`: "train" (a line), "held" (a line with dots: held-out), "chance" (dashes)."""
+    """One curve. `kind`: "train" (a line), "held" (a line with dots: held-out), "second" (a further line), "chance" (dashes)."""
 
     label: str
     steps: Sequence[float]
@@ -93,6 +93,8 @@ def intervals(rows: Sequence[tuple[str, dict[str, Any], float | None]]) -> str:
 def _draw_line(axes: Axes, line: Line) -> None:
     if line.kind == "chance":
         axes.plot(line.steps, line.values, color=CHANCE, linestyle=(0, (4, 3)), linewidth=1.4, label=line.label)
+    elif line.kind == "second":
+        axes.plot(line.steps, line.values, color=CHANCE, linewidth=1.3, label=line.label)
     elif line.kind == "held":
         axes.plot(line.steps, line.values, color=HELD, linewidth=1.8, marker="o", markersize=4.5, label=line.label)
     else:

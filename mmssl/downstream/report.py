@@ -251,7 +251,7 @@ def _objective_charts(name: str, metrics: Sequence[Mapping[str, Any]]) -> list[s
         ]
         charts.append(curves(f"{name}: {measure.replace('_', ' ')}", lines))
     spread = [key for key in sorted(keys) if "/spread/" in key]
-    kinds = ("train", "held")
+    kinds = ("train", "second")
     charts.append(
         curves(
             f"{name}: spread of embeddings (0 is collapse)",
