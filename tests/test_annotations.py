@@ -10,7 +10,8 @@ from mmssl.types import Box, InputError
 def flickr(folder, name, *boxes, named=True):
     tags = ("xmin", "ymin", "xmax", "ymax") if named else ("a", "b", "c", "d")
     people = "".join(
-        f"<person><bbox><name>someone</name>{''.join(f'<{t}>{v}</{t}>' for t, v in zip(tags, box, strict=True))}</bbox></person>" for box in boxes
+        f"<person><bbox><name>someone</name>{''.join(f'<{t}>{v}</{t}>' for t, v in zip(tags, box, strict=True))}</bbox></person>"
+        for box in boxes
     )
     (folder / f"{name}.xml").write_text(f"<annotation>{people}</annotation>")
 
