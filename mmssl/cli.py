@@ -9,10 +9,10 @@ from typing import Any
 
 import typer
 
+from mmssl.training.errors import Interrupted, RunError
 from mmssl.types import InputError
 
 COMMANDS = ("demo", "toyworld", "index", "view", "train", "evaluate", "localize", "features", "report", "bench", "doctor")
-INTERRUPTED = 130  # what shells give for Ctrl-C
 
 
 def build_app() -> typer.Typer:
@@ -39,9 +39,12 @@ def main(arguments: list[str] | None = None) -> None:
     except InputError as error:
         print(f"mmssl: {error}", file=sys.stderr)
         sys.exit(2)
+    except (RunError, Interrupted) as reason:  # the run itself says what happened and how to go on
+        print(f"mmssl: {reason}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("mmssl: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(1)
 
 
 def _command(name: str) -> Callable[..., Any]:

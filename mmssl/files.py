@@ -26,7 +26,7 @@ def make_aside(path: Path, fill: Callable[[Path], None]) -> None:
     try:
         fill(part)
         sync(part)
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     sync(path.parent)

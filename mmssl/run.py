@@ -25,7 +25,7 @@ from mmssl.objectives.base import Objective
 from mmssl.training.checkpoint import EMA, checkpoints, find_checkpoint
 from mmssl.training.ema import Ema
 from mmssl.training.model import Pretraining
-from mmssl.training.parallel import Ranks, from_first, join_ranks
+from mmssl.training.parallel import Ranks, from_first, join_ranks, leave_ranks
 from mmssl.training.state import load_ema, load_model, model_tensors
 from mmssl.training.trainer import Trainer
 from mmssl.types import InputError, Views
@@ -93,7 +93,13 @@ def start_run(config: RunConfig, out: Path, *, resume: bool = False, display: bo
         evaluation=evaluation,
         display=display,
     )
-    return trainer.fit(resume=resume)
+    try:
+        return trainer.fit(resume=resume)
+    finally:
+        loader.close()
+        if evaluation is not None:
+            evaluation.close()
+        leave_ranks()
 
 
 def open_corpora(config: RunConfig) -> list[Corpus]:

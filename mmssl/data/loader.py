@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -212,6 +213,8 @@ def _context() -> multiprocessing.context.BaseContext:
 
 
 def _start_worker(_: int) -> None:
+    # Ctrl-C reaches the whole process group; the trainer finishes its step and saves, and needs the workers until then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     import cv2
 
