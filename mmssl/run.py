@@ -67,11 +67,11 @@ def start_run(config: RunConfig, out: Path, *, resume: bool = False, display: bo
         raise InputError(f"{out} holds no run to resume; leave --resume away, or give the folder of the run")
     train = config.train
     ranks = join_ranks(train.parallel, train.device)
-    if ranks.first:  # indexes what is new; the other ranks then find the manifest made
-        corpora = open_corpora(config)
-    from_first(None, ranks)
-    if not ranks.first:
-        corpora = open_corpora(config)
+    if not ranks.first:  # the first rank indexes what is new; the others then find the manifest made
+        from_first(None, ranks)
+    corpora = open_corpora(config)
+    if ranks.first:
+        from_first(None, ranks)
     encoders = config.build_encoders()
     objectives = config.build_objectives(encoders)
     streams = build_streams(config, objectives, corpora)

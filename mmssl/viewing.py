@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ PICTURE = 112  # pixels, side of a frame on the sheet
 MARGIN = 10
 INK, PAPER, FAINT = (30, 30, 34), (250, 250, 247), (120, 120, 125)
 FLOOR_DB = -80.0
+Augments = Mapping[str, Callable[[Tensor], Tensor] | None]  # batch key -> augmentation
 
 
 def batch_sheet(
@@ -27,7 +28,7 @@ def batch_sheet(
     out: Path,
     *,
     rows: int = 8,
-    augments: Mapping[str, Mapping[str, object]] | None = None,
+    augments: Mapping[str, Augments] | None = None,
 ) -> Path:
     """Draw the first rows of a batch for each distinct cut: frames, spectrograms, labels, captions, and the augmented frames.
 
@@ -50,11 +51,11 @@ def batch_sheet(
 
 
 def _block(
-    title: str, views: Views, values: Mapping[str, Tensor], sources: Sequence[Source], rows: int, augments: Mapping[str, object]
+    title: str, views: Views, values: Mapping[str, Tensor], sources: Sequence[Source], rows: int, augments: Augments
 ) -> Image.Image:
     shown = dict(values)
     for key, augment in augments.items():
-        if key in shown and callable(augment):
+        if key in shown and augment is not None:
             shown[f"{key}, augmented"] = augment(shown[key])
     lines = [
         _row({key: value[number] for key, value in shown.items()}, sources) for number in range(min(rows, len(values["source"])))

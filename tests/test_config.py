@@ -9,7 +9,13 @@ from mmssl.types import InputError
 
 GOOD = {
     "encoders": {"video": {"name": "tests.components.mean_frame", "dim": 4, "norm": {"mean": 0.25, "scales": [1.0, 2.0]}}},
-    "streams": [{"data": "clips/", "batch": 8, "objectives": [{"name": "tests.components.guess_half", "weight": 2.0, "views": {"frames": 3}}]}],
+    "streams": [
+        {
+            "data": "clips/",
+            "batch": 8,
+            "objectives": [{"name": "tests.components.guess_half", "weight": 2.0, "views": {"frames": 3}}],
+        }
+    ],
     "train": {"steps": 10, "lr": "1e-4"},
 }
 
@@ -88,11 +94,18 @@ def test_all_problems_are_shown_at_once():
 
 def test_overrides(tmp_path):
     path = write(tmp_path, GOOD)
-    config = load_config(path, ["streams.0.objectives.0.views.frames=5", "train.steps=7", "streams.0.data=a=b", "train.lr_scale.^head=0.1"])
+    config = load_config(
+        path, ["streams.0.objectives.0.views.frames=5", "train.steps=7", "streams.0.data=a=b", "train.lr_scale.^head=0.1"]
+    )
     assert config.resolved["streams"][0]["objectives"][0]["views"]["frames"] == 5
     assert config.train.steps == 7
     assert config.streams[0].data == "a=b"
-    for wrong, words in [("train.steps", "key.path=value"), ("streams.1.batch=4", "list of 1"), ("seed.x=1", "nothing below it"), ("train.stepz=4", "'steps'")]:
+    for wrong, words in [
+        ("train.steps", "key.path=value"),
+        ("streams.1.batch=4", "list of 1"),
+        ("seed.x=1", "nothing below it"),
+        ("train.stepz=4", "'steps'"),
+    ]:
         with pytest.raises(InputError, match=words):
             load_config(path, [wrong] if wrong != "seed.x=1" else ["seed=1", wrong])
 

@@ -1,5 +1,3 @@
-import os
-
 import pytest
 
 from mmssl.files import make_aside, write_aside
@@ -9,7 +7,7 @@ def test_content_arrives_and_nothing_is_left_beside_it(tmp_path):
     write_aside(tmp_path / "a" / "x.json", b"one")
     write_aside(tmp_path / "a" / "x.json", b"two")
     assert (tmp_path / "a" / "x.json").read_bytes() == b"two"
-    assert os.listdir(tmp_path / "a") == ["x.json"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["x.json"]
 
 
 def test_a_failure_leaves_the_old_file_and_no_part(tmp_path):
@@ -22,4 +20,4 @@ def test_a_failure_leaves_the_old_file_and_no_part(tmp_path):
     with pytest.raises(OSError, match="No space"):
         make_aside(tmp_path / "x.bin", fail)
     assert (tmp_path / "x.bin").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["x.bin"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]

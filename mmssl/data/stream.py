@@ -70,7 +70,8 @@ class Stream(Dataset[Sample]):
                 f"make batch a multiple of views_per_open"
             )
         self.sources = sources
-        self.seed, self.index, self.batch, self.backend, self.ordered = seed, index, batch, backend, ordered
+        self.seed, self.index, self.batch, self.ordered = seed, index, batch, ordered
+        self.backend: Backend = backend
         self.views_per_open = views_per_open
         self.files = batch // views_per_open  # opened for a global micro-batch
         self.distinct = list(dict.fromkeys(views.values()))

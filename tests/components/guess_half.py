@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,9 +31,9 @@ class CoinViews(Views):
 
 
 class GuessHalf(Objective):
-    roles = {"video": ("frame", "video")}
+    roles: ClassVar = {"video": ("frame", "video")}
 
-    def __init__(self, *, encoders: Mapping[str, Encoder], views: CoinViews = CoinViews(), hidden: int = 4) -> None:  # noqa: B008
+    def __init__(self, *, encoders: Mapping[str, Encoder], views: CoinViews = CoinViews(), hidden: int = 4) -> None:
         super().__init__()
         self.views = views
         self.head = nn.Linear(encoders["video"].dim, 2)

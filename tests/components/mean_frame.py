@@ -21,7 +21,7 @@ class Norm:
 class MeanFrame(Encoder):
     modality = "frame"
 
-    def __init__(self, *, dim: int = 8, size: int = 16, norm: Norm = Norm(), extra: Norm | None = None) -> None:  # noqa: B008
+    def __init__(self, *, dim: int = 8, size: int = 16, norm: Norm = Norm(), extra: Norm | None = None) -> None:
         super().__init__(dim=dim, spec=InputSpec(size=size), arguments={"dim": dim, "size": size})
         self.norm, self.extra = norm, extra
         self.linear = nn.Linear(3, dim)
