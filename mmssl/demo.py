@@ -75,8 +75,8 @@ def demo_config(world: Path, *, steps: int, seed: int = 0) -> RunConfig:
         {
             "seed": seed,
             "encoders": {
-                "video": {"name": "frame_resnet", "size": "tiny"},
-                "audio": {"name": "audio_cnn", "size": "tiny"},
+                "video": {"name": "frame_resnet", "size": "tiny", "norm": "batch"},
+                "audio": {"name": "audio_cnn", "size": "tiny", "norm": "batch", "pool": "mean"},
             },
             "streams": [
                 {

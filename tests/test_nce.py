@@ -88,11 +88,14 @@ def test_the_search_under_autocast_does_not_take_the_gradient_from_the_head():
     """Autocast keeps bfloat16 copies of weights; those made without gradient must not be used again with it."""
     torch.manual_seed(0)
     project, grid, sounds = Projection(6, 5, 4), torch.randn(3, 1, 30, 6), F.normalize(torch.randn(4, 5), dim=1)
-    exact = torch.autograd.grad(cell_scores(grid, sounds, project).sum(), list(project.parameters()))
+    # The plain way, also in bfloat16: there the winning cells are the same.
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        cells = project(grid)
+    exact = torch.autograd.grad((cells @ sounds.T).amax(dim=2).mean(dim=1).sum(), list(project.parameters()))
     with torch.autocast("cpu", torch.bfloat16):
         scores = cell_scores(grid, sounds, project)
     assert scores.dtype == torch.float32
     got = torch.autograd.grad(scores.sum(), list(project.parameters()))
     for a, b in zip(got, exact, strict=True):
         assert a.abs().sum() > 0
-        torch.testing.assert_close(a, b, rtol=0.2, atol=0.05)
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.01)

@@ -30,6 +30,7 @@ class FrameResNet(Encoder):
     `pixels`: the side that views should ask for (None: 128 for tiny, 224 for the others); other sizes and oblong pictures work too.
     `output_stride`: pixels from cell to cell: 8 for tiny; 32, 16 or 8 for the others, where later strides become dilations, so
     that loaded weights compute what they did. `norm`: "batch" or "group" (None: "group" for tiny, "batch" for the others).
+    `width`: channels of tiny's stem; its features are twice as wide.
     `weights`: a name of torchvision's, such as "IMAGENET1K_V1"; they are fetched, and bring their own normalisation.
 
     Raises `ValueError` for arguments that do not fit one another, `InputError` where weights cannot be had.
@@ -44,6 +45,7 @@ class FrameResNet(Encoder):
         pixels: int | None = None,
         output_stride: Literal[8, 16, 32] | None = None,
         norm: Norm | None = None,
+        width: int = 48,
         weights: str | None = None,
     ) -> None:
         if size not in DIMS:
@@ -59,14 +61,14 @@ class FrameResNet(Encoder):
                 f"weights={weights!r} need a size of torchvision's and norm='batch', got size={size!r}, norm={norm!r}"
             )
         # A saved encoder brings its weights: `weights` is not among the arguments, or rebuilding would fetch them again.
-        arguments = {"size": size, "pixels": pixels, "output_stride": output_stride, "norm": norm}
-        super().__init__(dim=DIMS[size], spec=InputSpec(size=pixels, frames=1), arguments=arguments)
+        arguments = {"size": size, "pixels": pixels, "output_stride": output_stride, "norm": norm, "width": width}
+        super().__init__(dim=2 * width if tiny else DIMS[size], spec=InputSpec(size=pixels, frames=1), arguments=arguments)
         self.grid_stride = float(output_stride)
         self.grid_offset = (output_stride - 1) / 2 if tiny else 0.0  # torchvision's padded strides centre on multiples
         published = None if weights is None else fetch_weights(size, weights)
         self.normalize = NormalizePictures(*(IMAGENET if published is None else (published.mean, published.std)))
         if tiny:
-            self.stages = _tiny_stages(norm)
+            self.stages = _tiny_stages(norm, width)
         else:
             self.stages = _torchvision_stages(size, norm, output_stride, None if published is None else published.state)
 
@@ -80,14 +82,14 @@ class FrameResNet(Encoder):
         return Features(pooled=grid.mean((1, 2, 3)), grid=grid)
 
 
-def _tiny_stages(norm: Norm) -> nn.Sequential:
+def _tiny_stages(norm: Norm, width: int) -> nn.Sequential:
     # A stem of patches (kernel = stride) stayed at chance on the toy world; windows must overlap.
-    stem = nn.Conv2d(3, 48, 8, stride=4, padding=2, bias=False)
+    stem = nn.Conv2d(3, width, 8, stride=4, padding=2, bias=False)
     blocks = nn.Sequential(
-        ResidualBlock(48, 96, stride=(2, 2), norm=norm),
-        ResidualBlock(96, 96, stride=(1, 1), norm=norm),
+        ResidualBlock(width, 2 * width, stride=(2, 2), norm=norm),
+        ResidualBlock(2 * width, 2 * width, stride=(1, 1), norm=norm),
     )
-    return nn.Sequential(nn.Sequential(stem, make_norm(norm, 48, 2), nn.ReLU()), blocks)
+    return nn.Sequential(nn.Sequential(stem, make_norm(norm, width, 2), nn.ReLU()), blocks)
 
 
 def _torchvision_stages(size: str, norm: Norm, output_stride: int, state: dict[str, Tensor] | None) -> nn.Sequential:

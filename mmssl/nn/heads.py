@@ -15,17 +15,15 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 class Projection(nn.Module):
-    """Features (..., dim) -> unit-length embeddings (..., out) in float32: LayerNorm, then linear, or with one hidden ReLU layer.
+    """Features (..., dim) -> unit-length embeddings (..., out) in float32: linear, or with one hidden ReLU layer.
 
-    On the last dimension of a grid it is the field's 1 x 1 convolution. Encoders end in a ReLU, so all their features share a large
-    positive part, and without the LayerNorm all embeddings begin in one narrow cone (spread 0.17 to 0.35 in place of 0.8 to 0.9 on
-    the toy world), out of which a contrastive loss finds its way only slowly.
+    On the last dimension of a grid it is the field's 1 x 1 convolution.
     """
 
     def __init__(self, dim: int, out: int, hidden: int = 0) -> None:
         super().__init__()
         layers = [nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, out)] if hidden else [nn.Linear(dim, out)]
-        self.layers = nn.Sequential(nn.LayerNorm(dim), *layers)
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) -> (..., out), unit length."""
