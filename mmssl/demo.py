@@ -27,7 +27,8 @@ from mmssl.usage import evaluate_run, localize_run, report_run
 TRAIN_CLIPS, HELD_OUT_CLIPS = 1000, 320
 MIN_MINUTES, MAX_MINUTES = 2.0, 600.0
 AFTERWARDS = 75.0  # seconds that evaluation, localization and report take on two cores
-TRIAL_STEPS = 12  # timed to find out how many steps fit
+TRIAL_STEPS = 24  # timed to find out how many steps fit
+STEADY = slice(8, 15)  # of them: before, the loader fills its queue; after, it has nothing left to fetch and leaves the cores alone
 NEXT = """
 The same with your own folder of videos:
   mmssl index clips/
@@ -185,6 +186,6 @@ def steps_that_fit(world: Path, budget: Budget, seed: int) -> int:
     with tempfile.TemporaryDirectory(prefix="mmssl-trial-") as folder:
         start_run(resolve(trial), Path(folder) / "run", display=False)
         lines = read_metrics(Path(folder) / "run" / METRICS_FILE)
-    seconds = sorted(line["speed/seconds_per_step"] for line in lines[TRIAL_STEPS // 3 :] if "lr" in line)
+    seconds = sorted([line["speed/seconds_per_step"] for line in lines if "lr" in line][STEADY])
     typical = seconds[len(seconds) // 2]
     return max(30, int(budget.for_training / typical))

@@ -31,6 +31,6 @@ class TrainConfig:
     keep: int = 3  # checkpoints kept
     log_every: int = 10
     eval_every: int = 0  # 0: at the end only
-    eval_rows: int = 512  # held-out rows for each stream and evaluation, rounded up to whole batches
+    eval_rows: int = 512  # held-out rows for each stream and evaluation, rounded up to whole batches; 0: none
     max_nonfinite: int = 10  # steps in a row with a non-finite loss or gradient before the run stops
     wandb: str | None = None  # project name; needs the wandb extra

@@ -73,7 +73,9 @@ class Trainer:
         shown = (console or Console(stderr=True)) if display and self.ranks.first else None
         self._display = Display(config.steps, shown)
         self._evaluation = (
-            Evaluation(evaluation, rows=config.eval_rows, seed=seed, ranks=self.ranks, dtype=config.dtype) if evaluation else None
+            Evaluation(evaluation, rows=config.eval_rows, seed=seed, ranks=self.ranks, dtype=config.dtype)
+            if evaluation and config.eval_rows > 0
+            else None
         )
         self._export = Export(model.encoders)
         self._meter, self._pace = Meter(self.ranks.device), Pace(self.ranks.device)
