@@ -28,7 +28,9 @@ TRAIN_CLIPS, HELD_OUT_CLIPS = 1000, 320
 MIN_MINUTES, MAX_MINUTES = 2.0, 600.0
 AFTERWARDS = 75.0  # seconds that evaluation, localization and report take on two cores
 TRIAL_STEPS = 24  # timed to find out how many steps fit
-STEADY = slice(8, 15)  # of them: before, the loader fills its queue; after, it has nothing left to fetch and leaves the cores alone
+STEADY = slice(
+    8, 15
+)  # of them: before, the loader fills its queue; after, it has nothing left to fetch and leaves the cores alone
 NEXT = """
 The same with your own folder of videos:
   mmssl index clips/
@@ -145,7 +147,7 @@ def summary(figures: Mapping[str, Any]) -> Table:
         ("Does this sound belong to this picture?", figures["accuracy"], f"{figures['accuracy']['chance']:.2f} (chance)"),
         (
             f"Which of {retrieval['gallery']} sounds belongs to this picture?",
-            retrieval["video_to_audio"]["r@1"],
+            retrieval["video_to_audio"]["R@1"],
             f"{retrieval['video_to_audio']['r@1']['chance']:.2f} (chance)",
         ),
         ("Which thing in the picture makes the sound?", pointing["model"], f"{deaf:.2f} (best of centre and whatever moves)"),

@@ -83,7 +83,7 @@ def _row(seed: int, world: str, name: str, figures: dict[str, Any]) -> str:
         name,
         str(figures["sources"]),
         _cell(figures["accuracy"]),
-        _cell(figures["retrieval"]["video_to_audio"]["r@1"]),
+        _cell(figures["retrieval"]["video_to_audio"]["R@1"]),
     ]
     if pointing:
         deaf = max((pointing["centre"], pointing["motion"]), key=lambda entry: entry["value"])
