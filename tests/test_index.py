@@ -238,7 +238,8 @@ def test_an_interrupted_run_continues(tmp_path, how):
         (root / f"{name}.mp4").write_text(name)
     out = tmp_path / "m.parquet"
     program = (
-        "import sys; from pathlib import Path; import mmssl.data.index as module\n"
+        "import signal, sys; from pathlib import Path; import mmssl.data.index as module\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs inherit that it is ignored
         "module.SAVE_SECONDS = 0.0\n"
         f"module.index_folder(Path(sys.argv[1]), Path(sys.argv[2]), workers=1, timeout=300, progress=False, function={FAKE!r})\n"
     )

@@ -107,11 +107,11 @@ def main() -> None:
     given = parser.parse_args()
     command = f"python tools/measure_demo.py work/ --seeds {' '.join(map(str, given.seeds))} --steps {given.steps}"
     found: dict[int, dict[str, Any]] = {}
+    out = given.page or given.root / "demo.md"
     for seed in given.seeds:
         found[seed] = measure(given.root, seed, given.steps)
-        text = page(found, given.steps, command)
-        write_aside(given.page or given.root / "demo.md", text.encode())
-    print(text)
+        write_aside(out, page(found, given.steps, command).encode())
+    print(out.read_text())
 
 
 if __name__ == "__main__":

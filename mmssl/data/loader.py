@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.context import BaseContext
 
 import numpy as np
 import torch
@@ -202,7 +203,7 @@ def _next(source: Iterator[_Part]) -> _Part:
         raise InputError(f"the data gave no usable row: {reason.rpartition('MediaError: ')[2]}") from error
 
 
-def _context() -> multiprocessing.context.BaseContext:
+def _context() -> BaseContext:
     # Forked children of a process that has decoded or computed can hang (threads do not survive a fork); the fork server imports
     # once, does neither, and makes workers quickly.
     if sys.platform == "linux":

@@ -280,10 +280,11 @@ def read_rows(path: Path) -> pa.Table:
         InputError: no such file, no manifest of mmssl's, or another version of it.
     """
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        with path.open("rb") as file:  # opened once: another process may put a newer manifest in its place meanwhile
+            table = pq.ParquetFile(file, page_checksum_verification=True).read()
     except FileNotFoundError as error:
         raise InputError(f"there is no manifest {path}; `mmssl index FOLDER --out {path}` makes one") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is no Parquet file that can be read ({reason}); make it again with `mmssl index`") from error
     _header(table, path)
