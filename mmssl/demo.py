@@ -19,7 +19,7 @@ from mmssl.config import RunConfig, load_config, resolve
 from mmssl.data.index import index_folder
 from mmssl.data.toyworld import make_toyworld
 from mmssl.data.toyworld.sheet import draw_contact_sheet
-from mmssl.run import CONFIG_FILE, checkpoint_step, load_run, open_corpora, start_run
+from mmssl.run import CONFIG_FILE, checkpoint_step, corpora_of, load_run, start_run
 from mmssl.training.log import METRICS_FILE, read_metrics
 from mmssl.types import InputError
 from mmssl.usage import evaluate_run, localize_run, report_run
@@ -148,7 +148,7 @@ def summary(figures: Mapping[str, Any]) -> Table:
         (
             f"Which of {retrieval['gallery']} sounds belongs to this picture?",
             retrieval["video_to_audio"]["R@1"],
-            f"{retrieval['video_to_audio']['r@1']['chance']:.2f} (chance)",
+            f"{retrieval['video_to_audio']['R@1']['chance']:.2f} (chance)",
         ),
         ("Which thing in the picture makes the sound?", pointing["model"], f"{deaf:.2f} (best of centre and whatever moves)"),
     ]
@@ -173,7 +173,7 @@ def _train(world: Path, run: Path, budget: Budget, seed: int, console: Console) 
 def _held_out_clip(run: Path) -> Path:
     """The first held-out clip that has something to hear and to see."""
     loaded = load_run(run)
-    held = open_corpora(loaded.config)[0].held_out
+    held = corpora_of(loaded)[0].held_out
     views = loaded.objectives["av_nce"].views
     for source in held or ():
         if views.reject(source) is None:

@@ -116,6 +116,22 @@ def open_corpora(config: RunConfig) -> list[Corpus]:
     return corpora
 
 
+def corpora_of(run: Run) -> list[Corpus]:
+    """The corpora of a run as it was trained.
+
+    Raises:
+        InputError: the data have changed since: parted anew, clips that were trained on could count as held out.
+    """
+    corpora = open_corpora(run.config)
+    recorded = (run.path / MANIFEST_FILE).read_text(encoding="utf-8")
+    if recorded != _manifest_lines(corpora):
+        raise InputError(
+            f"the data of {run.path} has changed since it was trained, so what was held out is no longer known; "
+            f"name a folder of other clips to evaluate on, or train again"
+        )
+    return corpora
+
+
 def build_streams(
     config: RunConfig, objectives: Mapping[str, Objective], corpora: list[Corpus], *, held_out: bool = False
 ) -> list[Stream]:
@@ -243,9 +259,12 @@ def _shas(corpora: list[Corpus]) -> dict[str, str]:
     return {f"stream {number}": corpus.whole.sha256 for number, corpus in enumerate(corpora)}
 
 
+def _manifest_lines(corpora: list[Corpus]) -> str:
+    return "".join(f"{sha}  {name}\n" for name, sha in _shas(corpora).items())
+
+
 def _write_run(out: Path, config: RunConfig, corpora: list[Corpus], streams: list[Stream]) -> None:
-    shas = _shas(corpora)
-    write_aside(out / MANIFEST_FILE, "".join(f"{sha}  {name}\n" for name, sha in shas.items()).encode())
+    write_aside(out / MANIFEST_FILE, _manifest_lines(corpora).encode())
     write_aside(out / DATA_FILE, json.dumps(_data_summary(corpora, streams), indent=2).encode())
     write_aside(out / CONFIG_FILE, config.dump().encode())
 

@@ -21,7 +21,7 @@ from mmssl.downstream.features import Extraction, Question, Space, extract, mode
 from mmssl.downstream.localize import Localization, localize
 from mmssl.downstream.pairing import Corresponds, Pairing, choose, pair
 from mmssl.downstream.report import Examples, read_data, write_report
-from mmssl.run import Run, load_run, open_corpora
+from mmssl.run import Run, corpora_of, load_run
 from mmssl.training.log import METRICS_FILE, read_metrics
 from mmssl.types import InputError, MediaError, Source
 
@@ -50,7 +50,7 @@ def parts_of(run: Run) -> dict[str, Parts]:
         InputError: the run's data are gone.
     """
     parts: dict[str, Parts] = {}
-    for stream, corpus in zip(run.config.streams, open_corpora(run.config), strict=True):
+    for stream, corpus in zip(run.config.streams, corpora_of(run), strict=True):
         held = [] if corpus.held_out is None else list(corpus.held_out)
         for item in stream.objectives:
             parts[item["name"].rpartition(".")[2]] = Parts(list(corpus.train), held)
