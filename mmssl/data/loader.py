@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.context import BaseContext
 
 import numpy as np
@@ -84,7 +85,7 @@ class Loader:
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
             multiprocessing_context=_context() if workers else None,
-            worker_init_fn=_start_worker,
+            worker_init_fn=partial(_start_worker, yielding=not pin),
             pin_memory=pin,
         )
 
@@ -213,9 +214,13 @@ def _context() -> BaseContext:
     return multiprocessing.get_context("spawn")
 
 
-def _start_worker(_: int) -> None:
+def _start_worker(_: int, *, yielding: bool) -> None:
     # Ctrl-C reaches the whole process group; the trainer finishes its step and saves, and needs the workers until then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Where the model computes on these cores too, a worker that preempts one of its threads stops all of them: measured on two
+    # cores, 85 to 100 rows a second without this, 107 with it.
+    if yielding and hasattr(os, "nice"):
+        os.nice(10)
     torch.set_num_threads(1)
     import cv2
 
