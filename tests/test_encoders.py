@@ -180,6 +180,31 @@ def test_group_norm_makes_training_rows_independent(name):
         torch.testing.assert_close(encoder(x[:1]).grid[0], encoder(x).grid[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("mels", [64, 61])
+@pytest.mark.parametrize("size", sizes("audio_cnn"))
+def test_a_band_offset_fits_is_trained_and_saved(size, mels, tmp_path):
+    encoder = build("audio_cnn", size, mels=mels, band_offset=True)
+    x = inputs(encoder)
+    before = encoder(x).pooled
+    before.sum().backward()
+    (offset,) = [parameter for name, parameter in encoder.named_parameters() if name.endswith("offset")]
+    assert offset.grad is not None and offset.grad.abs().sum() > 0
+    encoder.save_pretrained(tmp_path)
+    torch.testing.assert_close(Encoder.from_pretrained(tmp_path).eval()(x).pooled, before)
+
+
+def test_only_with_a_band_offset_is_timbre_known_from_pitch():
+    """The same pattern an octave of bands higher, far from all borders, averages to the same features without the offset."""
+    spectrogram = torch.zeros(1, 1, 64, 256)
+    higher = spectrogram.clone()
+    spectrogram[..., 28:36, 100:108] = 1.0
+    higher[..., 28:36, 116:124] = 1.0
+    for band_offset in (False, True):
+        encoder = build("audio_cnn", "tiny", mels=256, band_offset=band_offset, pool="mean")
+        low, high = (encoder.stages(x).mean((2, 3)) for x in (spectrogram, higher))
+        assert torch.allclose(low, high, atol=1e-6) != band_offset
+
+
 def test_a_frame_encoder_sees_each_picture_alone():
     encoder = build("frame_resnet", "tiny")
     x = inputs(encoder)

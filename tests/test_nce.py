@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmssl.nn import nce
 from mmssl.nn.heads import Projection
 from mmssl.nn.nce import cell_scores, info_nce
+from mmssl.types import InputError
 
 
 def test_info_nce_matches_the_double_sum():
@@ -74,6 +75,69 @@ def test_best_cells_and_all_gradients_equal_brute_force(shape, count, hidden):
         torch.testing.assert_close(got, want)
     with torch.no_grad():
         torch.testing.assert_close(cell_scores(grid, F.normalize(raw, dim=1), project), found[1][0])
+
+
+def soft_brute(grid, sounds, project, sharpness):
+    """Weights exp(sharpness * cosine) over the cells of a group, pair by pair."""
+    rows = []
+    for picture in project(grid):
+        row = []
+        for sound in sounds:
+            means = []
+            for group in picture:
+                cosines = [cell @ sound for cell in group]
+                weights = [torch.exp(sharpness * cosine) for cosine in cosines]
+                means.append(sum(w * c for w, c in zip(weights, cosines, strict=True)) / sum(weights))
+            row.append(torch.stack(means).mean())
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 3.0, 20.0])
+def test_soft_maximum_and_all_gradients_equal_brute_force(sharpness):
+    torch.manual_seed(0)
+    project = Projection(6, 5, 7)
+    grid = torch.randn(3, 2, 9, 6, requires_grad=True)
+    raw = torch.randn(4, 5, requires_grad=True)
+    weight = torch.randn(3, 4)
+    found = []
+    for scores in (
+        cell_scores(grid, F.normalize(raw, dim=1), project, sharpness=sharpness),
+        soft_brute(grid, F.normalize(raw, dim=1), project, sharpness),
+    ):
+        found.append((scores, torch.autograd.grad((scores * weight).sum(), [grid, raw, *project.parameters()])))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    for got, want in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
+    assert (found[0][1][0].abs().sum(dim=-1) > 0).all(), "every cell has a gradient"
+
+
+def test_soft_maximum_lies_between_mean_and_maximum_and_goes_to_the_maximum():
+    torch.manual_seed(0)
+    project, grid, sounds = Projection(6, 5), torch.randn(7, 1, 30, 6), F.normalize(torch.randn(9, 5), dim=1)
+    hard = cell_scores(grid, sounds, project)
+    mean, soft, sharp = (cell_scores(grid, sounds, project, sharpness=value) for value in (0.0, 10.0, 1000.0))
+    assert (mean < soft).all()
+    assert (soft < hard).all()
+    torch.testing.assert_close(sharp, hard, rtol=0.0, atol=0.01)
+    torch.testing.assert_close(mean, (project(grid) @ sounds.T).mean(dim=2)[:, 0])
+
+
+def test_soft_maximum_in_pieces_is_the_same(monkeypatch):
+    torch.manual_seed(0)
+    project, grid, sounds = Projection(6, 5), torch.randn(7, 2, 30, 6), F.normalize(torch.randn(9, 5), dim=1)
+    whole = cell_scores(grid, sounds, project, sharpness=20.0)
+    monkeypatch.setattr(nce, "SEARCH_SIZE", 1000)
+    with torch.no_grad():
+        torch.testing.assert_close(cell_scores(grid, sounds, project, sharpness=20.0), whole)
+
+
+@pytest.mark.parametrize("objective", ["av_nce", "avenet"])
+def test_a_sharpness_out_of_range_is_refused(objective):
+    nce.check_sharpness(objective, None)
+    for wrong in (-1.0, 1001.0, math.nan):
+        with pytest.raises(InputError, match=objective):
+            nce.check_sharpness(objective, wrong)
 
 
 def test_search_in_pieces_is_the_same(monkeypatch):

@@ -28,7 +28,8 @@ class AudioCNN(Encoder):
 
     `seconds`: the length that views should ask for (any length of at least one cell works). `mels` bands, Hann windows of `window`
     seconds every `hop` seconds (`mmssl.nn.logmel`). `pool`: "max" over time and frequency, as L3 does, or "mean". `norm`: None
-    takes "group" for tiny and "batch" for the others.
+    takes "group" for tiny and "batch" for the others. `band_offset`: a learnt vector for each frequency is added after the first layer;
+    without it convolution and pooling see the same timbre at every pitch, and which band it lay in only by its distance to the border.
 
     Raises `ValueError` for arguments that do not fit.
     """
@@ -46,6 +47,7 @@ class AudioCNN(Encoder):
         hop: float = 0.010,
         pool: Literal["max", "mean"] = "max",
         norm: Norm | None = None,
+        band_offset: bool = False,
     ) -> None:
         if size not in DIMS:
             raise ValueError(f"size must be one of {', '.join(DIMS)}, got {size!r}")
@@ -63,12 +65,18 @@ class AudioCNN(Encoder):
             "hop": hop,
             "pool": pool,
             "norm": norm,
+            "band_offset": band_offset,
         }
         super().__init__(dim=DIMS[size], spec=InputSpec(rate=rate, seconds=seconds), arguments=arguments)
         self.pool = pool
         self.logmel = LogMel(rate=rate, mels=mels, window=window, hop=hop)
         self.shortest = self.logmel.samples(STRIDES[size])
         self.stages = {"tiny": _tiny_stages, "vgg": _vgg_stages, "resnet18": _resnet_stages}[size](norm)
+        if band_offset:
+            bands = {"tiny": mels // 2, "vgg": mels, "resnet18": (mels + 1) // 2}[size]
+            first = self.stages[0]
+            assert isinstance(first, nn.Sequential)
+            first.insert(2, BandOffset(32 if size == "tiny" else 64, bands))  # behind the normalisation, before the ReLU
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Features:
         """See the class. `valid` has no meaning here. Raises `ValueError` for a wrong shape or type, or too short a sound."""
@@ -77,6 +85,18 @@ class AudioCNN(Encoder):
         y = self.stages(self.logmel(x).unsqueeze(1).contiguous(memory_format=torch.channels_last))
         grid = y.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
         return Features(pooled=grid.amax((1, 2)) if self.pool == "max" else grid.mean((1, 2)), grid=grid)
+
+
+class BandOffset(nn.Module):
+    """(N, C, T, F) plus a learnt (C, F): a convolution behind it can tell one frequency from another."""
+
+    def __init__(self, channels: int, bands: int) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(0.5 * torch.randn(channels, 1, bands))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return x + self.offset.to(x.dtype)
 
 
 def _tiny_stages(norm: Norm) -> nn.Sequential:

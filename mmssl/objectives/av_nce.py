@@ -23,7 +23,7 @@ from mmssl.nn.augment import FrameAugment, WaveAugment
 from mmssl.nn.gather import gather_rows, own_rows
 from mmssl.nn.heads import Projection, Temperature
 from mmssl.nn.health import hits, masked_mean, spread
-from mmssl.nn.nce import cell_scores, info_nce
+from mmssl.nn.nce import cell_scores, check_sharpness, info_nce
 from mmssl.nn.queue import RowQueue
 from mmssl.objectives.base import Batch, Objective
 from mmssl.types import Features, InputError, Loss, Modality
@@ -38,6 +38,8 @@ class AudioVisualNCE(Objective):
         dim: of the joint space.
         hidden: width of a hidden layer in the projections; 0: linear.
         pooling: a picture's score is the cosine of its mean features ("mean") or of its best cell ("max") with the sound.
+        sharpness: with "max": None takes the best cell alone; a number takes a soft maximum, the mean of the cells weighted by
+            softmax(sharpness * cosine), which leaves chance sooner because every cell has a gradient; 20 is a good start.
         time: with "max", over the frames: the best cell of all frames ("max"), or the mean of each frame's best ("mean").
         temperature: of the softmax; with `learn_temperature` where it begins, between 0.01 and 1.
         queue: past rows kept as further negatives, 0 for none. With pooling "max" only sounds are queued (a queued picture would be a
@@ -58,6 +60,7 @@ class AudioVisualNCE(Objective):
         dim: int = 128,
         hidden: int = 0,
         pooling: Literal["mean", "max"] = "max",
+        sharpness: float | None = None,
         time: Literal["mean", "max"] = "max",
         temperature: float = 0.07,
         learn_temperature: bool = False,
@@ -68,8 +71,9 @@ class AudioVisualNCE(Objective):
         super().__init__()
         if not 0.01 < temperature < 1.0:
             raise InputError(f"av_nce: temperature is {temperature}; give a value between 0.01 and 1, 0.07 is common")
+        check_sharpness("av_nce", sharpness)
         self.views = views.resolve(encoders["video"].spec, encoders["audio"].spec)
-        self.pooling, self.time = pooling, time
+        self.pooling, self.sharpness, self.time = pooling, sharpness, time
         self.video_head = Projection(encoders["video"].dim, dim, hidden)
         self.audio_head = Projection(encoders["audio"].dim, dim, hidden)
         self.temperature = Temperature(temperature, learn=learn_temperature)
@@ -133,7 +137,7 @@ class AudioVisualNCE(Objective):
         if self.pooling == "max":
             n, t, h, w, dim = video.grid.shape
             groups = (n, 1, t * h * w, dim) if self.time == "max" else (n, t, h * w, dim)
-            return cell_scores(video.grid.reshape(groups), sounds_MD, self.video_head)
+            return cell_scores(video.grid.reshape(groups), sounds_MD, self.video_head, sharpness=self.sharpness)
         with torch.autocast(picture_nD.device.type, enabled=False):
             return picture_nD @ sounds_MD.T
 

@@ -24,7 +24,7 @@ from mmssl.nn.gather import gather_rows, own_rows
 from mmssl.nn.heads import Calibration, Projection
 from mmssl.nn.health import masked_mean, sign_hits, spread
 from mmssl.nn.losses import balanced_bce, unit_distance
-from mmssl.nn.nce import cell_scores
+from mmssl.nn.nce import cell_scores, check_sharpness
 from mmssl.objectives.base import Batch, Objective
 from mmssl.types import Features, InputError, Loss, Modality
 
@@ -40,6 +40,7 @@ class AVENet(Objective):
         encoders: `video` and `audio`.
         views: the cuts; None in them is filled in from the encoders.
         form: "avenet" (pooled embeddings, distance) or "avol" (maximum over the cells of all frames).
+        sharpness: with "avol": None takes the best cell alone, as the paper; a number takes a soft maximum, see `mmssl.nn.nce.cell_scores`.
         dim: of the joint space.
         hidden: width of the hidden ReLU layer of the projections, 0: linear; None: 128 with "avenet" as in the paper, 0 with "avol", whose
             hard maximum was seen to get stuck far more often behind a hidden layer.
@@ -60,6 +61,7 @@ class AVENet(Objective):
         encoders: Mapping[str, Encoder],
         views: PairViews = PairViews(),
         form: Literal["avenet", "avol"] = "avenet",
+        sharpness: float | None = None,
         dim: int = 128,
         hidden: int | None = None,
         negatives: int | None = None,
@@ -76,7 +78,12 @@ class AVENet(Objective):
                 "(0 < hard < 1 and apart > 0), without them both are 0"
             )
         self.views = views.resolve(encoders["video"].spec, encoders["audio"].spec)
-        self.form, self.negatives, self.hard = form, negatives, hard
+        check_sharpness("avenet", sharpness)
+        if sharpness is not None and form != "avol":
+            raise InputError(
+                f"avenet: sharpness is {sharpness}, but form {form} compares no cells; leave it out, or set form to avol"
+            )
+        self.form, self.sharpness, self.negatives, self.hard = form, sharpness, negatives, hard
         hidden = (128 if form == "avenet" else 0) if hidden is None else hidden
         self.video_head = Projection(encoders["video"].dim, dim, hidden)
         self.audio_head = Projection(encoders["audio"].dim, dim, hidden)
@@ -133,7 +140,7 @@ class AVENet(Objective):
         """Negative distances ("avenet") or best cosines ("avol"), (n, M): higher is closer."""
         if self.form == "avol":
             n, t, h, w, dim = video.grid.shape
-            return cell_scores(video.grid.reshape(n, 1, t * h * w, dim), sounds_MD, self.video_head)
+            return cell_scores(video.grid.reshape(n, 1, t * h * w, dim), sounds_MD, self.video_head, sharpness=self.sharpness)
         return -unit_distance(self.embed("video", video), sounds_MD)
 
     def _pairs(self, source_B: Tensor) -> tuple[Tensor, Tensor]:
