@@ -102,17 +102,36 @@ def draw_window(
     return float(starts.edges[cell + 1] - (reach[cell] - place))
 
 
-def draw_box(source: Source, scale: tuple[float, float], rng: np.random.Generator) -> Box | None:
-    """Draw a box that is square in pixels, its side `scale` (low, high) times the picture's shorter side, anywhere in the picture.
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+def draw_box(
+    source: Source,
+    scale: tuple[float, float],
+    rng: np.random.Generator,
+    *,
+    region: tuple[float, float, float, float] = WHOLE,
+) -> Box | None:
+    """Draw a box that is square in pixels, its side `scale` (low, high) times the region's shorter side, anywhere in the region.
 
     None where the index does not know the size of the picture: then the largest centred square is taken.
     """
     share, across, down = float(rng.uniform(*scale)), float(rng.random()), float(rng.random())
+    return _square(source, region, share, across, down)
+
+
+def region_box(source: Source, region: tuple[float, float, float, float]) -> Box | None:
+    """The region's largest centred square; None for the whole picture, whose largest centred square is taken anyway."""
+    return None if region == WHOLE else _square(source, region, 1.0, 0.5, 0.5)
+
+
+def _square(source: Source, region: tuple[float, float, float, float], share: float, across: float, down: float) -> Box | None:
     if source.width <= 0 or source.height <= 0:
         return None
-    side = share * min(source.width, source.height)
-    width, height = min(1.0, side / source.width), min(1.0, side / source.height)
-    return Box(across * (1.0 - width), down * (1.0 - height), width, height)
+    left, top, wide, tall = region
+    side = share * min(wide * source.width, tall * source.height)
+    width, height = min(wide, side / source.width), min(tall, side / source.height)
+    return Box(left + across * (wide - width), top + down * (tall - height), width, height)
 
 
 def spread_times(start: float, seconds: float, count: int, rng: np.random.Generator) -> tuple[float, ...]:
@@ -164,6 +183,12 @@ def _check_crop(crop: tuple[float, float]) -> None:
     _check(0.0 < crop[0] <= crop[1] <= 1.0, f"views.crop is {crop}; give (low, high) with 0 < low <= high <= 1")
 
 
+def _check_region(region: tuple[float, float, float, float]) -> None:
+    left, top, width, height = region
+    inside = 0.0 <= left < 1.0 and 0.0 <= top < 1.0 and 0.0 < width <= 1.0 - left + 1e-9 and 0.0 < height <= 1.0 - top + 1e-9
+    _check(inside, f"views.region is {region}; give (left, top, width, height) as shares of the picture, all of it inside")
+
+
 # Views -------------------------------------------------------------------------------------------------------------------
 
 
@@ -182,13 +207,15 @@ class PairViews(Views):
     fps: float | None = None  # spacing of the frames; 0: one at random in each T-th part of the window
     size: int | None = None  # pixels
     rate: int | None = None  # Hz
-    crop: tuple[float, float] = (0.7, 1.0)  # side of the square box as a share of the picture's shorter side
+    crop: tuple[float, float] = (0.7, 1.0)  # side of the square box as a share of the region's shorter side
+    region: tuple[float, float, float, float] = WHOLE  # left, top, width, height of what is looked at, shares of the picture
     loud: float = 0.0  # share of draws from windows that hold a loud onset: contact sounds
     min_loudness: float = -60.0  # dBFS; quieter windows are not drawn, sources without louder ones are "silent"
     apart: float = 0.0  # seconds between the window and a second one of the same source; 0: no second one
 
     def __post_init__(self) -> None:
         _check_crop(self.crop)
+        _check_region(self.region)
         _check(0.0 <= self.loud <= 1.0, f"views.loud is {self.loud}; it is a share of draws, 0 to 1")
         _check(self.frames is None or self.frames >= 1, f"views.frames is {self.frames}; at least one frame is needed")
         _check(self.seconds is None or self.seconds > 0, f"views.seconds is {self.seconds}; give a length above 0")
@@ -218,6 +245,10 @@ class PairViews(Views):
         shortest = 2 * seconds + self.apart if self.apart > 0 else seconds
         return _unusable(source, seconds, shortest, self.min_loudness)
 
+    def whole(self, source: Source) -> Box | None:
+        """The region's largest centred square."""
+        return region_box(source, self.region)
+
     def plan(self, source: Source, rng: np.random.Generator) -> Plan:
         """Draw the window, the frames in it, the crop, and with `apart` the other window."""
         frames, seconds, size, rate = self._numbers()
@@ -229,7 +260,7 @@ class PairViews(Views):
         start = draw_window(source, within, seconds, rng, loud=self.loud, min_loudness=self.min_loudness)
         times = even_times(start, seconds, frames, self.fps) if self.fps else spread_times(start, seconds, frames, rng)
         requests = {
-            "video": Frames(times, size, draw_box(source, self.crop, rng)),
+            "video": Frames(times, size, draw_box(source, self.crop, rng, region=self.region)),
             "audio": Wave(start, seconds, rate),
         }
         if self.apart > 0:
@@ -270,11 +301,13 @@ class SyncViews(Views):
     min_shift: float = 0.5  # seconds between the starts
     max_shift: float | None = None  # None: as far as the source allows
     overlapping: float = 0.0  # share of draws whose windows overlap (shift >= min_shift, < seconds): super-hard negatives
-    crop: tuple[float, float] = (0.8, 1.0)
+    crop: tuple[float, float] = (0.8, 1.0)  # side of the square box as a share of the region's shorter side
+    region: tuple[float, float, float, float] = WHOLE  # left, top, width, height of what is looked at, shares of the picture
     min_loudness: float = -60.0  # dBFS; pairs with a quieter window are drawn only where no other turns up
 
     def __post_init__(self) -> None:
         _check_crop(self.crop)
+        _check_region(self.region)
         _check(self.min_shift > 0.0, f"views.min_shift is {self.min_shift}; a shift of 0 is no shift")
         _check(0.0 <= self.overlapping <= 1.0, f"views.overlapping is {self.overlapping}; it is a share of draws, 0 to 1")
         _check(
@@ -312,6 +345,10 @@ class SyncViews(Views):
         seconds = self._numbers()[0]
         return _unusable(source, seconds, seconds + self.min_shift, self.min_loudness)
 
+    def whole(self, source: Source) -> Box | None:
+        """The region's largest centred square."""
+        return region_box(source, self.region)
+
     def plan(self, source: Source, rng: np.random.Generator) -> Plan:
         """Draw two windows, which of them is true, and the crop."""
         seconds, fps, frames, size, rate = self._numbers()
@@ -320,7 +357,9 @@ class SyncViews(Views):
         true, shifted = (first, second) if rng.random() < 0.5 else (second, first)
         return Plan(
             {
-                "video": Frames(even_times(true, seconds, frames, fps), size, draw_box(source, self.crop, rng)),
+                "video": Frames(
+                    even_times(true, seconds, frames, fps), size, draw_box(source, self.crop, rng, region=self.region)
+                ),
                 "audio": Wave(true, seconds, rate),
                 "audio_shifted": Wave(shifted, seconds, rate),
             },

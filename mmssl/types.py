@@ -140,6 +140,11 @@ class Views(ABC):
     def plan(self, source: Source, rng: np.random.Generator) -> Plan:
         """Draw one cut of an accepted source. All randomness comes from `rng`."""
 
+    def whole(self, source: Source) -> Box | None:
+        """The part of the picture that evaluation looks at, where training draws crops; None: its largest centred square."""
+        del source
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:

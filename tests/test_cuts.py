@@ -184,6 +184,28 @@ def test_boxes_are_square_in_pixels_inside_the_picture_and_reach_its_corners():
     assert draw_box(Source("x", Path("x")), (0.5, 1.0), np.random.default_rng(0)) is None
 
 
+def test_a_region_holds_all_crops_and_is_what_evaluation_sees():
+    source = Source("x", Path("x"), 25.0, 360, 288)
+    region = (0.25, 0.5, 0.4, 0.5)  # 144 x 144 pixels
+    boxes = [draw_box(source, (0.5, 1.0), np.random.default_rng(k), region=region) for k in range(1000)]
+    for box in boxes:
+        assert box is not None
+        assert box.width * 360 == pytest.approx(box.height * 288)
+        assert 0.5 <= box.width * 360 / 144 <= 1.0 + 1e-9
+        assert 0.25 <= box.left <= 0.65 - box.width + 1e-12
+        assert 0.5 <= box.top <= 1.0 - box.height + 1e-12
+    assert min(b.left for b in boxes if b) < 0.26
+    assert max(b.left + b.width for b in boxes if b) > 0.64
+    for views in (PairViews(region=region), SyncViews(region=region)):
+        seen = views.whole(source)
+        assert seen is not None
+        assert (seen.left, seen.top, seen.width, seen.height) == pytest.approx(region)
+    assert SyncViews().whole(source) is None
+    oblong = SyncViews(region=(0.0, 0.0, 1.0, 0.5)).whole(source)  # 360 x 144 pixels: the square in its middle
+    assert oblong is not None
+    assert (oblong.left, oblong.top, oblong.width, oblong.height) == pytest.approx((0.3, 0.0, 0.4, 0.5))
+
+
 def test_times():
     assert even_times(1.0, 1.0, 4, 10.0) == pytest.approx((1.35, 1.45, 1.55, 1.65))
     assert even_times(0.0, 1.0, 1, 10.0) == (0.5,)
@@ -270,6 +292,8 @@ def test_resolve_takes_numbers_from_the_encoders_and_keeps_what_was_said():
     ("make", "says"),
     [
         (lambda: PairViews(crop=(0.9, 0.5)), r"crop is \(0.9, 0.5\)"),
+        (lambda: PairViews(region=(0.5, 0.0, 0.6, 1.0)), r"region is \(0.5, 0.0, 0.6, 1.0\)"),
+        (lambda: SyncViews(region=(0.0, 0.0, 0.0, 1.0)), "region is"),
         (lambda: PairViews(loud=1.5), "loud is 1.5"),
         (lambda: PairViews(frames=0), "frames is 0"),
         (lambda: PairViews(seconds=-1.0), "seconds is -1.0"),

@@ -8,7 +8,7 @@ from mmssl.downstream.cuts import accepted, cut_sources
 from mmssl.downstream.evaluate import evaluate, pair_accuracy, retrieve
 from mmssl.downstream.evaluation_file import evaluation_path, read_calibration, read_evaluation, write_evaluation
 from mmssl.downstream.evaluation_table import evaluation_tables, figure_rows
-from mmssl.downstream.sounding import score_maps
+from mmssl.downstream.sounding import known_truths, score_maps
 from mmssl.rng import rng_for
 from mmssl.types import InputError, Source, Span
 from tests.fake_world import HIGH, LOW, fake_pairing, squares, tone, write_film
@@ -116,6 +116,16 @@ def test_cuts_show_the_whole_picture_and_are_addressed(linked):
     assert first.tensors["audio"].equal(again.tensors["audio"])
     assert not first.tensors["audio"].equal(other.tensors["audio"])
     assert accepted(linked, [pairing.views], 5, seed=0, name="a") != accepted(linked, [pairing.views], 5, seed=0, name="b")
+
+
+def test_views_of_a_region_are_evaluated_on_it_and_not_asked_where_things_are(linked):
+    region = (0.0, 0.25, 0.5, 0.5)
+    pairing = fake_pairing(crop=(0.5, 0.6), region=region)
+    cuts = cut_sources(linked[:3], [pairing.views], seed=0)[0]
+    for plan in cuts.plans:
+        box = plan.requests["video"].box
+        assert (box.left, box.top, box.width, box.height) == pytest.approx(region)
+    assert known_truths(cuts, pairing.shape) == {}
 
 
 def test_maps_are_scored_beside_what_hears_nothing(linked):

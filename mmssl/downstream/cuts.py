@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmssl.data.decode import answer
 from mmssl.rng import Purpose, rng_for
-from mmssl.types import Frames, MediaError, Plan, Request, Source, Views, Wave
+from mmssl.types import Box, Frames, MediaError, Plan, Request, Source, Views, Wave
 
 MOTION_STEP = 0.08  # seconds between the two pictures of which the motion baseline takes the difference
 
@@ -55,8 +55,8 @@ def cut_sources(
 ) -> list[Cuts]:
     """One cut of each source for each of the views; each file is opened once for all of them.
 
-    The crop box of the views is left away: evaluation sees the whole picture (its largest square), as is usual, so that a source in view
-    is in the cut. Times are drawn as in training, from an address of their own.
+    Nothing is cropped at random: evaluation sees the whole picture (its largest square), as is usual, so that a source in view is in the
+    cut; or all of the region that the views name. Times are drawn as in training, from an address of their own.
 
     Args:
         sources: accepted by all views.
@@ -72,7 +72,7 @@ def cut_sources(
 
     def cut(source: Source) -> tuple[list[Plan], dict[Request, Tensor]] | str:
         plans = [
-            _whole_picture(view.plan(source, rng_for(seed, Purpose.EVALUATE, "cut", take, source.id, repr(view))))
+            _uncropped(view.plan(source, rng_for(seed, Purpose.EVALUATE, "cut", take, source.id, repr(view))), view.whole(source))
             for view in views
         ]
         requests: dict[Request, None] = {}
@@ -94,8 +94,8 @@ def cut_sources(
     return [_collate(good, number, motion, failed) for number in range(len(views))]
 
 
-def _whole_picture(plan: Plan) -> Plan:
-    return Plan({key: replace(r, box=None) if isinstance(r, Frames) else r for key, r in plan.requests.items()}, plan.labels)
+def _uncropped(plan: Plan, box: Box | None) -> Plan:
+    return Plan({key: replace(r, box=box) if isinstance(r, Frames) else r for key, r in plan.requests.items()}, plan.labels)
 
 
 def _later(request: Frames, source: Source) -> Frames:

@@ -23,13 +23,15 @@ Mask = NDArray[np.bool_]
 def known_truths(cuts: Cuts, shape: CutShape) -> dict[int, Mask]:
     """Row -> pixels (height, width of the cut's pictures) of what is heard in it, for the middle picture of the cut.
 
-    Heard are the objects in view that are struck within the cut's window of sound. Rows without a known truth, or in which nothing in view
-    is struck or visible, are left out: pointing has no answer there.
+    Heard are the objects in view that are struck within the cut's window of sound. Rows without a known truth, in which nothing in view
+    is struck or visible, or that show a region of the picture only are left out: pointing has no answer there.
     """
     found: dict[int, Mask] = {}
     for row, (source, plan) in enumerate(zip(cuts.sources, cuts.plans, strict=True)):
         pictures, wave = plan.requests[shape.video], plan.requests[shape.audio]
         assert isinstance(pictures, Frames) and isinstance(wave, Wave)
+        if pictures.box is not None:
+            continue
         mask = sounding_mask(source, pictures.times[len(pictures.times) // 2], wave.start, wave.seconds, shape.size)
         if mask is not None and mask.any():
             found[row] = mask
