@@ -70,16 +70,16 @@ class Budget:
 def demo_config(world: Path, *, steps: int, seed: int = 0) -> RunConfig:
     """avenet (in its localization form) and av_nce on shared tiny encoders: equal views, so one decode and one encoder pass serve both."""
     shared: dict[str, Any] = {
-        "views": {"frames": 2, "seconds": 1.0, "loud": 1.0, "crop": [0.75, 1.0]},
+        "views": {"frames": 2, "seconds": 1.0, "loud": 1.0, "crop": [0.88, 1.0]},
         "frame_augment": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.03},
-        "wave_augment": {},
+        "wave_augment": {"noise": 0.5, "low_pass": 0.3, "high_pass": 0.3},
     }
     return resolve(
         {
             "seed": seed,
             "encoders": {
                 "video": {"name": "frame_resnet", "size": "tiny", "norm": "batch"},
-                "audio": {"name": "audio_cnn", "size": "tiny", "norm": "batch", "pool": "mean"},
+                "audio": {"name": "audio_cnn", "size": "tiny", "norm": "batch", "pool": "mean", "band_offset": True},
             },
             "streams": [
                 {
@@ -87,8 +87,8 @@ def demo_config(world: Path, *, steps: int, seed: int = 0) -> RunConfig:
                     "batch": 64,
                     "holdout": HELD_OUT_CLIPS,
                     "objectives": [
-                        {"name": "av_nce", "weight": 1.0, "pooling": "max", "temperature": 0.07, **shared},
-                        {"name": "avenet", "weight": 0.5, "form": "avol", **shared},
+                        {"name": "av_nce", "weight": 1.0, "pooling": "max", "sharpness": 20.0, "temperature": 0.05, **shared},
+                        {"name": "avenet", "weight": 1.0, "form": "avol", "sharpness": 20.0, **shared},
                     ],
                 }
             ],
