@@ -8,7 +8,7 @@ from mmssl.cuts import SyncViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.nn.augment import WaveAugment
 from mmssl.objectives.avts import Curriculum, over_time
-from mmssl.types import InputError
+from mmssl.types import Features, InputError
 from tests.tiny_av import PLAIN, build, envelopes, measure, tiny_encoders, train
 
 FRAMES = 8
@@ -27,6 +27,12 @@ def naive_loss(objective, encoders, batch, share: list[float]) -> torch.Tensor:
         head = (objective.video_head if role == "video" else objective.audio_head).layers
         if objective.bins == 1:
             return F.normalize(head(features.pooled), dim=1)
+        if objective.centre:
+            rows = []
+            for row in head(features.grid.flatten(2, -2).mean(dim=2)):
+                changes = row - sum(row) / len(row)
+                rows.append((changes / changes.square().sum().sqrt()).flatten())
+            return torch.stack(rows)
         return F.normalize(head(features.grid.flatten(2, -2).mean(dim=2)), dim=-1).flatten(1) / objective.bins**0.5
 
     picture, true, shifted = vector("video", "video"), vector("audio", "audio"), vector("audio", "audio_shifted")
@@ -51,12 +57,14 @@ def naive_loss(objective, encoders, batch, share: list[float]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("form", ["margin", "binary", "nce"])
-@pytest.mark.parametrize("bins", [1, FRAMES])
+@pytest.mark.parametrize(("bins", "centre"), [(1, False), (FRAMES, False), (FRAMES, True)])
 @pytest.mark.parametrize("hard", [0.0, 0.25, 1.0])
-def test_loss_and_gradients_match_the_loop(form, bins, hard):
+def test_loss_and_gradients_match_the_loop(form, bins, centre, hard):
     encoders = tiny_encoders(double=True, parts=FRAMES)
     # Overlapping rows do not count yet: their whole weight stays on the easy negatives.
-    objective = build("avts", encoders, form=form, bins=bins, dim=6, curriculum=Curriculum(hard=hard, overlapping_after=9))
+    objective = build(
+        "avts", encoders, form=form, bins=bins, centre=centre, dim=6, curriculum=Curriculum(hard=hard, overlapping_after=9)
+    )
     objective = objective.double().eval()
     batch = envelopes(6, 1, frames=FRAMES)
     batch = {key: value.double() if value.is_floating_point() else value for key, value in batch.items()}
@@ -69,6 +77,20 @@ def test_loss_and_gradients_match_the_loop(form, bins, hard):
     wanted = torch.autograd.grad(value, parameters)
     for got, want in zip(torch.autograd.grad(loss.value, parameters), wanted, strict=True):
         torch.testing.assert_close(got, want)
+
+
+def test_centred_embeddings_ignore_what_does_not_change():
+    encoders = tiny_encoders(parts=FRAMES)
+    objective = build("avts", encoders, centre=True, bins=FRAMES, hidden=0)
+    grid = torch.randn(3, FRAMES, 2, 2, encoders["video"].dim)
+    constant = torch.randn(3, 1, 1, 1, encoders["video"].dim)
+    one, other = (objective.embed("video", Features(g.mean((1, 2, 3)), g)) for g in (grid, grid + constant))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(one.norm(dim=1), torch.ones(3))
+    sound = torch.randn(3, FRAMES, 1, encoders["audio"].dim)
+    found = objective.similarity_map(Features(grid.mean((1, 2, 3)), grid), Features(sound.mean((1, 2)), sound))
+    assert found.shape == (3, FRAMES, 2, 2)
+    assert found.abs().max() <= 1 + 1e-5
 
 
 def test_curriculum_is_easy_first_then_rises_and_admits_overlap_last():
@@ -146,6 +168,7 @@ def test_the_map_at_a_time_listens_at_that_time():
     ("arguments", "says"),
     [
         ({"bins": 0}, "bins 0"),
+        ({"bins": 2, "centre": True}, "at least 3 bins"),
         ({"margin": 2.5}, "margin 2.5"),
         ({"wave_augment": WaveAugment(roll=100)}, "roll is 100 samples"),
     ],

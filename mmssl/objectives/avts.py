@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmssl.cuts import SyncViews
@@ -23,7 +24,7 @@ from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.augment import FrameAugment, WaveAugment
 from mmssl.nn.gather import gather_rows, own_rows
-from mmssl.nn.heads import Calibration, Projection, Temperature
+from mmssl.nn.heads import Calibration, Projection, Temperature, at_least_float32
 from mmssl.nn.health import masked_mean, sign_hits, spread
 from mmssl.nn.losses import balanced_bce, contrastive_margin, distance
 from mmssl.nn.nce import info_nce
@@ -64,6 +65,9 @@ class Synchronisation(Objective):
         hidden: width of a hidden layer in the projections; 0: linear.
         bins: 1 compares one vector of the clip with one of the sound, as in the paper; K > 1 compares them in K consecutive parts of
             the window and takes the mean of the K cosines, which finds small shifts with far less data.
+        centre: with K > 1, take the mean over the window away from the K vectors of each side and compare all K at once, which makes the
+            score a correlation over time: only what changes counts, and more where more changes. Who is in view and who speaks is the same
+            in true and shifted sounds and only drowns the timing.
         form: "margin" (the paper's contrastive loss on distances), "binary" (calibrated distance, cross-entropy) or "nce" (softmax over
             the sounds; picture to sound only, because only sounds are shifted).
         margin: of the contrastive loss.
@@ -86,6 +90,7 @@ class Synchronisation(Objective):
         dim: int = 128,
         hidden: int = 128,
         bins: int = 1,
+        centre: bool = False,
         form: Literal["margin", "binary", "nce"] = "margin",
         margin: float = 0.99,
         temperature: float = 0.07,
@@ -99,12 +104,14 @@ class Synchronisation(Objective):
                 f"avts: bins {bins}, margin {margin}, temperature {temperature}; bins must be at least 1, margin between 0 and 2 (the "
                 "greatest distance of unit vectors), temperature above 0"
             )
+        if centre and bins < 3:
+            raise InputError(f"avts: centre needs at least 3 bins to correlate over, bins is {bins}; set bins, 8 for a second")
         if wave_augment.roll:
             raise InputError(
                 f"avts: wave_augment.roll is {wave_augment.roll} samples; it would undo the timing that is to be learnt; set 0"
             )
         self.views = views.resolve(encoders["video"].spec, encoders["audio"].spec)
-        self.bins, self.form, self.margin, self.curriculum = bins, form, margin, curriculum
+        self.bins, self.centre, self.form, self.margin, self.curriculum = bins, centre, form, margin, curriculum
         self.overlapping = views.overlapping
         self.video_head = Projection(encoders["video"].dim, dim, hidden)
         self.audio_head = Projection(encoders["audio"].dim, dim, hidden)
@@ -160,11 +167,20 @@ class Synchronisation(Objective):
         head = self.video_head if role == "video" else self.audio_head
         if self.bins == 1:
             return head(features.pooled)
-        parts = head(over_time(features.grid, self.bins))
-        return (parts / self.bins**0.5).flatten(1)
+        parts = over_time(features.grid, self.bins)
+        if self.centre:
+            return F.normalize(_changes(head, parts).flatten(1), dim=1)
+        return (head(parts) / self.bins**0.5).flatten(1)
 
     def similarity_map(self, video: Features, audio: Features) -> Tensor:
-        """Cosine of each cell with the paired sound, (N, T, H, W); with K > 1 with the sound at the cell's own time."""
+        """Cosine of each cell with the paired sound, (N, T, H, W); with K > 1 with the sound at the cell's own time.
+
+        With `centre` it is the cosine of both changes from the mean over the window.
+        """
+        if self.centre:
+            cells = F.normalize(_changes(self.video_head, video.grid), dim=-1)
+            sounds = F.normalize(_changes(self.audio_head, over_time(audio.grid, video.grid.shape[1])), dim=-1)
+            return torch.einsum("nthwd,ntd->nthw", cells, sounds)
         cells = self.video_head(video.grid)
         if self.bins == 1:
             return torch.einsum("nthwd,nd->nthw", cells, self.embed("audio", audio))
@@ -202,6 +218,12 @@ class Synchronisation(Objective):
         if self.overlapping > 0:
             metrics["accuracy_overlap"] = masked_mean(right_hard, overlap, empty=0.5)
         return metrics | {f"{name}/chance": half for name in metrics if name.startswith("accuracy")}
+
+
+def _changes(head: Projection, parts: Tensor) -> Tensor:
+    """Projections (N, K, ..., D), not of unit length, less their mean over the K times."""
+    projected = at_least_float32(head.layers(parts))
+    return projected - projected.mean(dim=1, keepdim=True)
 
 
 def over_time(grid: Tensor, bins: int) -> Tensor:
