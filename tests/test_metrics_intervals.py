@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmssl.downstream.metrics.intervals import bootstrap, wilson
+from mmssl.downstream.metrics.intervals import bootstrap, proportion, wilson
 from mmssl.rng import rng_for
 
 
@@ -56,3 +56,19 @@ def test_bootstrap_of_another_statistic():
 def test_bootstrap_refuses_nothing_and_not_a_number(values):
     with pytest.raises(ValueError, match="value"):
         bootstrap(values)
+
+
+def test_a_proportion_without_a_single_failure_still_has_an_interval():
+    """Resampling 19 successes gave 1.000 to 1.000."""
+    found = proportion(np.ones((19, 6)))
+    assert (found.value, found.high, found.n) == (1.0, 1.0, 19)
+    assert found.low == pytest.approx(wilson(19, 19).low)
+    assert proportion(np.zeros(5)).high == pytest.approx(wilson(0, 5).high)
+    values = rng_for(4, "mixed").random((40, 3)) < 0.7
+    assert proportion(values) == bootstrap(values)
+
+
+@pytest.mark.parametrize("values", [[], [0.5, 1.5], [-0.1], [0.5, float("nan")]])
+def test_a_proportion_refuses_what_is_none(values):
+    with pytest.raises(ValueError, match=r"value|0\.\.1"):
+        proportion(values)

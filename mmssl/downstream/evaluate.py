@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmssl.downstream.calibration import Calibration, fit_calibration, fit_threshold
 from mmssl.downstream.cuts import Cuts, accepted, cut_sources
-from mmssl.downstream.metrics.intervals import Estimate, bootstrap
+from mmssl.downstream.metrics.intervals import Estimate, bootstrap, proportion
 from mmssl.downstream.metrics.retrieval import RECALLS, hits, ranks
 from mmssl.downstream.pairing import Pairing
 from mmssl.downstream.sounding import known_truths, score_maps
@@ -194,7 +194,7 @@ def _localization(pairing: Pairing, cuts: Cuts, video: Features, audio: Features
     values = score_maps(cuts, truths, own, wrong, pairing.shape, offset=encoder.grid_offset, stride=encoder.grid_stride)
     entries: dict[str, Any] = {}
     for name, by_map in values.items():
-        entries[name] = {which: _entry(bootstrap(found)) for which, found in by_map.items() if len(found)}
+        entries[name] = {which: _entry(proportion(found)) for which, found in by_map.items() if len(found)}
     return {"localization": entries}
 
 
@@ -205,10 +205,10 @@ def _rolled(features: Features, step: int) -> Features:
 def _over_takes(
     values: Sequence[NDArray[np.float64]], statistic: Callable[[NDArray[np.float64]], float] | None = None
 ) -> Estimate:
-    """Bootstrap over sources; the cuts of a source count as one unit."""
-    if len({len(one) for one in values}) > 1:  # a file broke between two openings
-        return bootstrap(np.concatenate(values), statistic)
-    return bootstrap(np.stack(values, axis=1), statistic)
+    """Over sources; the cuts of a source count as one unit. Without a statistic: the mean of outcomes in 0..1."""
+    same = len({len(one) for one in values}) == 1  # else a file broke between two openings
+    rows = np.stack(values, axis=1) if same else np.concatenate(values)
+    return proportion(rows) if statistic is None else bootstrap(rows, statistic)
 
 
 def _retrieval_entries(takes: Sequence[Mapping[str, NDArray[np.float64]]], gallery: int) -> dict[str, Any]:

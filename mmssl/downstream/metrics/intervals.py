@@ -82,3 +82,19 @@ def bootstrap(
         drawn, value = np.array([statistic(rows[pick]) for pick in picks]), float(statistic(rows))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(value, float(low), float(high), n)
+
+
+def proportion(values: ArrayLike) -> Estimate:
+    """Mean of outcomes in 0..1, one row for each independent unit (N, ...): bootstrapped, but Wilson's where all are 0 or all are 1.
+
+    Resampling cannot see beyond the sample: from 19 successes in 19 it finds 1 to 1, where the truth may well be 0.85.
+
+    Raises:
+        ValueError: there are no values, or some lie outside 0..1.
+    """
+    rows = np.asarray(values, dtype=np.float64)
+    if not ((rows >= 0.0) & (rows <= 1.0)).all():
+        raise ValueError(f"outcomes must lie in 0..1, got {rows.min():g} to {rows.max():g}")
+    if rows.size and rows.min() == rows.max() and rows.min() in (0.0, 1.0):
+        return wilson(len(rows) if rows.min() == 1.0 else 0, len(rows))
+    return bootstrap(rows)
