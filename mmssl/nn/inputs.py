@@ -36,7 +36,8 @@ class NormalizePictures(nn.Module):
         whole = 255.0 if x.dtype == torch.uint8 else 1.0
         scale = (1.0 / (self.std * whole)).view(3, 1, 1)
         shift = (-self.mean / self.std).view(3, 1, 1)
-        return x * scale + shift if x.dtype in (torch.uint8, torch.float32) else x.float() * scale + shift
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.addcmul(shift, x.float(), scale)  # one pass over the pixels
 
 
 def check_pictures(x: Tensor, *, side: int, frames: int = 1, exact_side: bool = False, exact_frames: bool = False) -> None:
