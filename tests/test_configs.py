@@ -49,7 +49,8 @@ def test_it_trains_two_steps_and_loads_again(path, toy, tmp_path):
         for place, objective in enumerate(stream["objectives"]):
             where = f"streams.{number}.objectives.{place}"
             if objective["name"] == "avts":  # the clips last 1.6 s
-                overrides += [f"{where}.views.seconds=0.5", f"{where}.views.frames=6", f"{where}.bins=1"]
+                bins = 3 if objective["centre"] else 1
+                overrides += [f"{where}.views.seconds=0.5", f"{where}.views.frames=6", f"{where}.bins={bins}"]
     start_run(load_config(path, overrides), tmp_path / "run", display=False)
     run = load_run(tmp_path / "run")
     assert run.step == 2
