@@ -176,3 +176,8 @@ def test_held_out_metrics_know_learning_from_collapse():
 def test_bad_temperature_is_named():
     with pytest.raises(InputError, match=r"temperature is 0\.0"):
         build("av_nce", tiny_encoders(), temperature=0.0)
+
+
+def test_a_sharpness_without_cells_is_refused():
+    with pytest.raises(InputError, match="but pooling mean compares no cells"):
+        build("av_nce", tiny_encoders(), pooling="mean", sharpness=20.0, **PLAIN)

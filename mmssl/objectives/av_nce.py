@@ -72,6 +72,10 @@ class AudioVisualNCE(Objective):
         if not 0.01 < temperature < 1.0:
             raise InputError(f"av_nce: temperature is {temperature}; give a value between 0.01 and 1, 0.07 is common")
         check_sharpness("av_nce", sharpness)
+        if sharpness is not None and pooling != "max":
+            raise InputError(
+                f"av_nce: sharpness is {sharpness}, but pooling {pooling} compares no cells; leave it out, or set pooling to max"
+            )
         self.views = views.resolve(encoders["video"].spec, encoders["audio"].spec)
         self.pooling, self.sharpness, self.time = pooling, sharpness, time
         self.video_head = Projection(encoders["video"].dim, dim, hidden)

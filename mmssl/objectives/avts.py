@@ -65,7 +65,7 @@ class Synchronisation(Objective):
         hidden: width of a hidden layer in the projections; 0: linear.
         bins: 1 compares one vector of the clip with one of the sound, as in the paper; K > 1 compares them in K consecutive parts of
             the window and takes the mean of the K cosines, which finds small shifts with far less data.
-        centre: with K > 1, take the mean over the window away from the K vectors of each side and compare all K at once, which makes the
+        centre: with K > 2, take the mean over the window away from the K vectors of each side and compare all K at once, which makes the
             score a correlation over time: only what changes counts, and more where more changes. Who is in view and who speaks is the same
             in true and shifted sounds and only drowns the timing.
         form: "margin" (the paper's contrastive loss on distances), "binary" (calibrated distance, cross-entropy) or "nce" (softmax over
