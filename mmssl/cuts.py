@@ -144,15 +144,17 @@ def even_times(start: float, seconds: float, count: int, fps: float) -> tuple[fl
     return tuple(start + seconds / 2 + (k - (count - 1) / 2) / fps for k in range(count))
 
 
-def _unusable(source: Source, seconds: float, shortest: float, min_loudness: float) -> str | None:
+def _unusable(source: Source, views: PairViews | SyncViews, seconds: float, shortest: float) -> str | None:
     if not source.has_video:
         return "no picture"
     if not source.has_audio:
         return "no sound"
+    if views.region != WHOLE and (source.width <= 0 or source.height <= 0):
+        return "size unknown, so views.region cannot be cut"
     span = shared_span(source)
     if span.seconds < shortest:
         return f"shorter than {shortest:.1f} s"
-    return None if _starts(source, span, seconds, min_loudness).audible.any() else "silent"
+    return None if _starts(source, span, seconds, views.min_loudness).audible.any() else "silent"
 
 
 # Filling in what the encoders were built for -----------------------------------------------------------------------------
@@ -189,6 +191,16 @@ def _check_region(region: tuple[float, float, float, float]) -> None:
     _check(inside, f"views.region is {region}; give (left, top, width, height) as shares of the picture, all of it inside")
 
 
+def _check_fits(frames: int | None, fps: float | None, seconds: float | None) -> None:
+    if frames and fps and seconds:
+        lasts = (frames - 1) / fps
+        _check(
+            lasts < seconds,
+            f"{frames} frames at {fps:g} fps last {lasts:.2f} s, longer than the {seconds:g} s of sound that they must lie in; "
+            "lower views.frames or raise views.seconds",
+        )
+
+
 # Views -------------------------------------------------------------------------------------------------------------------
 
 
@@ -220,13 +232,7 @@ class PairViews(Views):
         _check(self.frames is None or self.frames >= 1, f"views.frames is {self.frames}; at least one frame is needed")
         _check(self.seconds is None or self.seconds > 0, f"views.seconds is {self.seconds}; give a length above 0")
         _check(self.apart >= 0.0, f"views.apart is {self.apart}; give seconds >= 0 (0: no second window)")
-        if self.frames and self.seconds and self.fps:
-            lasts = (self.frames - 1) / self.fps
-            _check(
-                lasts < self.seconds,
-                f"{self.frames} frames at {self.fps:g} fps last {lasts:.2f} s, longer than the {self.seconds:g} s of sound that "
-                "they must lie in; lower views.frames or raise views.seconds",
-            )
+        _check_fits(self.frames, self.fps, self.seconds)
 
     def resolve(self, picture: InputSpec, sound: InputSpec) -> PairViews:
         """These views with every None filled in. Raises `InputError` where neither views nor encoder say, or where they differ."""
@@ -240,10 +246,10 @@ class PairViews(Views):
         )
 
     def reject(self, source: Source) -> str | None:
-        """ "no picture", "no sound", "shorter than 1.0 s" (of picture and sound together) or "silent"."""
+        """ "no picture", "no sound", "shorter than 1.0 s" (of picture and sound together), "silent", or no size to cut a region of."""
         _, seconds, _, _ = self._numbers()
         shortest = 2 * seconds + self.apart if self.apart > 0 else seconds
-        return _unusable(source, seconds, shortest, self.min_loudness)
+        return _unusable(source, self, seconds, shortest)
 
     def whole(self, source: Source) -> Box | None:
         """The region's largest centred square."""
@@ -319,13 +325,7 @@ class SyncViews(Views):
                 self.overlapping == 0.0 or self.min_shift < self.seconds,
                 f"windows of {self.seconds} s that are {self.min_shift} s apart cannot overlap; lower views.min_shift",
             )
-        if self.frames and self.seconds and self.fps:
-            lasts = (self.frames - 1) / self.fps
-            _check(
-                lasts < self.seconds,
-                f"{self.frames} frames at {self.fps:g} fps last {lasts:.2f} s, longer than the {self.seconds:g} s of sound that "
-                "they must lie in; lower views.frames or raise views.seconds",
-            )
+        _check_fits(self.frames, self.fps, self.seconds)
 
     def resolve(self, picture: InputSpec, sound: InputSpec) -> SyncViews:
         """These views with every None but `max_shift` filled in. Raises `InputError` as `PairViews.resolve` does."""
@@ -341,9 +341,9 @@ class SyncViews(Views):
         )
 
     def reject(self, source: Source) -> str | None:
-        """ "no picture", "no sound", "shorter than 1.5 s" (one window and the smallest shift) or "silent"."""
+        """ "no picture", "no sound", "shorter than 1.5 s" (one window and the smallest shift), "silent", or no size for a region."""
         seconds = self._numbers()[0]
-        return _unusable(source, seconds, seconds + self.min_shift, self.min_loudness)
+        return _unusable(source, self, seconds, seconds + self.min_shift)
 
     def whole(self, source: Source) -> Box | None:
         """The region's largest centred square."""

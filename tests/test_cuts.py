@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,13 @@ def test_a_region_holds_all_crops_and_is_what_evaluation_sees():
     oblong = SyncViews(region=(0.0, 0.0, 1.0, 0.5)).whole(source)  # 360 x 144 pixels: the square in its middle
     assert oblong is not None
     assert (oblong.left, oblong.top, oblong.width, oblong.height) == pytest.approx((0.3, 0.0, 0.4, 0.5))
+
+
+@pytest.mark.parametrize("views", [PAIR, SYNC], ids=["pair", "sync"])
+def test_a_region_of_a_picture_of_unknown_size_is_refused_and_not_replaced_by_the_middle(views):
+    unknown = replace(clip(5.0), width=0, height=0)
+    assert views.reject(unknown) is None
+    assert replace(views, region=(0.25, 0.5, 0.4, 0.5)).reject(unknown) == "size unknown, so views.region cannot be cut"
 
 
 def test_times():

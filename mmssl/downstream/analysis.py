@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmssl.data.playback import play_frames, play_wave
-from mmssl.downstream.calibration import Calibration, fit_calibration
+from mmssl.downstream.calibration import BACKGROUND, Calibration, fit_calibration
 from mmssl.downstream.pairing import Pairing
 from mmssl.downstream.panel import State
 from mmssl.downstream.soundtrack import SILENCE, SlidingSound, level
@@ -130,18 +130,19 @@ def calibrate_on_film(found: Analysis, pairing: Pairing) -> Calibration:
     video, audio = _stack([picture for _, picture, _ in found.kept]), _stack([sound for _, _, sound in found.kept])
     scores = pairing.scores(video, audio)
     apart = np.abs(times[:, None] - times[None, :]) >= pairing.shape.seconds
-    peaks = _peaks(pairing, video, audio)
+    cells = _cells(pairing, video, audio)
     if not apart.any():
-        return Calibration(-1e9, 1.0, float(np.median(peaks)) - 0.1, float(peaks.max()) + 1e-3, "none")
+        low, high = float(np.quantile(cells, BACKGROUND)), float(np.median(cells.max(axis=1)))
+        return Calibration(-1e9, 1.0, low, max(high, low + 0.05), "none")
     rolls = [roll for roll in (len(times) // 4, len(times) // 2, 3 * len(times) // 4) if roll]
     wrong = []
     for roll in rolls:
         other = np.roll(np.arange(len(times)), roll)
         far = apart[np.arange(len(times)), other]
         if far.any():
-            wrong.append(_peaks(pairing, _pick(video, np.flatnonzero(far)), _pick(audio, other[far])))
+            wrong.append(_cells(pairing, _pick(video, np.flatnonzero(far)), _pick(audio, other[far])))
     own = scores[np.arange(len(times)), np.arange(len(times))]
-    return fit_calibration(own, scores[apart], peaks, np.concatenate(wrong) if wrong else peaks, origin="film")
+    return fit_calibration(own, scores[apart], cells.max(axis=1), np.concatenate(wrong) if wrong else cells, origin="film")
 
 
 def _encode(
@@ -170,8 +171,9 @@ def _encode(
                 found.kept[place : place + 1] = [(moment, one, heard)]
 
 
-def _peaks(pairing: Pairing, video: Features, audio: Features) -> NDArray[np.float32]:
-    return pairing.maps(video, audio).mean(axis=1).reshape(len(video.pooled), -1).max(axis=1)
+def _cells(pairing: Pairing, video: Features, audio: Features) -> NDArray[np.float32]:
+    """Cosines of all cells of each pair, averaged over the times of its map, (N, H * W)."""
+    return pairing.maps(video, audio).mean(axis=1).reshape(len(video.pooled), -1)
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -1,8 +1,8 @@
 """What a score and a cosine mean: measured on pairs that belong together and pairs that do not.
 
-A heatmap normalised frame by frame lights up in silence too. Here one scale holds for a whole film: heat begins where wrong sounds
-usually end, and is full where own sounds usually peak. "Nothing in view makes this sound" is said below the score that best separates
-own from wrong pairs.
+A heatmap normalised frame by frame lights up in silence too. Here one scale holds for a whole film: heat begins above what nearly all
+of a picture shows under wrong sounds, and is full where own sounds usually peak. "Nothing in view makes this sound" is said below the
+score that best separates own from wrong pairs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmssl.types import InputError
 
+BACKGROUND = 0.95  # share of cells that no heat may touch under a wrong sound
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -22,8 +24,8 @@ class Calibration:
 
     threshold: float  # correspondence score that best separates own from wrong sound
     spread: float  # > 0: score above the threshold at which confidence is 0.73 (one unit of a logistic)
-    low: float  # cosine at which heat begins: the median peak of a map under a wrong sound
-    high: float  # cosine at which heat is full: the 90 % quantile of the peak under the own sound
+    low: float  # cosine at which heat begins: 19 of 20 cells lie below it under a wrong sound
+    high: float  # cosine at which heat is full: the median peak under the own sound
     origin: str = "run"  # "run": measured on the run's training sources; "film": on the film's own sound at other moments
 
     def confidence(self, scores: ArrayLike) -> NDArray[np.float64]:
@@ -77,14 +79,16 @@ def fit_threshold(own: ArrayLike, wrong: ArrayLike) -> float:
 
 
 def fit_calibration(
-    own: ArrayLike, wrong: ArrayLike, own_peaks: ArrayLike, wrong_peaks: ArrayLike, *, origin: str = "run"
+    own: ArrayLike, wrong: ArrayLike, own_peaks: ArrayLike, wrong_cells: ArrayLike, *, origin: str = "run"
 ) -> Calibration:
-    """Calibrate from correspondence scores and peaks of similarity maps of own and wrong pairs."""
+    """Calibrate from correspondence scores of own and wrong pairs, peaks of own maps, and all cells of wrong ones (any shapes)."""
     threshold = fit_threshold(own, wrong)
     distance = float(np.median(np.ravel(own)) - np.median(np.ravel(wrong)))
     # Half of the distance of the medians lies above the threshold; there confidence reaches 0.88. Models at chance get a tiny
     # positive spread rather than a division by zero.
     spread = max(distance / 4, 1e-3 * (abs(threshold) + 1e-3))
-    low = float(np.median(np.ravel(wrong_peaks)))
-    high = float(np.quantile(np.ravel(own_peaks), 0.9))
+    # Not the peaks of wrong maps: whatever looks like a source to the model has a peak under any sound, and with a soft maximum in
+    # training it is so close to the own one that heat which began there would show nothing but the hottest spot.
+    low = float(np.quantile(np.ravel(wrong_cells), BACKGROUND))
+    high = float(np.median(np.ravel(own_peaks)))
     return Calibration(threshold, spread, low, max(high, low + 0.05), origin)

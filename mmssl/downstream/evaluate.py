@@ -170,12 +170,11 @@ def _calibrate(pairing: Pairing, fit: Cuts, scores: Scores) -> Calibration | Non
     video = pairing.encode(pairing.shape.video, pictures)
     audio = pairing.encode(pairing.shape.audio, fit.tensors[pairing.shape.audio])
     scores = pairing.scores(video, audio)
-    peaks = [
-        pairing.maps(video, _rolled(audio, step)).mean(axis=1).reshape(len(scores), -1).max(axis=1)
-        for step in (0, 1, len(scores) // 2)
-    ]
+    own, *others = (
+        pairing.maps(video, _rolled(audio, step)).mean(axis=1).reshape(len(scores), -1) for step in (0, 1, len(scores) // 2)
+    )
     wrong = scores[~np.eye(len(scores), dtype=bool)]
-    return fit_calibration(np.diagonal(scores), wrong, peaks[0], np.concatenate(peaks[1:]))
+    return fit_calibration(np.diagonal(scores), wrong, own.max(axis=1), np.concatenate(others))
 
 
 def _sync(pairing: Pairing, cuts: Cuts, video: Features, scores: Scores) -> NDArray[np.float64]:
