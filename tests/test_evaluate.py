@@ -3,7 +3,8 @@ import time
 import numpy as np
 import pytest
 
-from mmssl.downstream.calibration import Calibration
+from mmssl.downstream.calibration import Calibration, fit_threshold
+from mmssl.downstream.crossfit import cross_thresholds
 from mmssl.downstream.cuts import accepted, cut_sources
 from mmssl.downstream.evaluate import evaluate, pair_accuracy, retrieve
 from mmssl.downstream.evaluation_file import evaluation_path, read_calibration, read_evaluation, write_evaluation
@@ -172,3 +173,36 @@ def test_evaluation_costs_one_open_a_clip(linked, monkeypatch):
     cut_sources(linked, [fake_pairing().views, fake_pairing(frames=3).views], seed=0, motion=True)
     assert sorted(calls) == sorted(source.id for source in linked)
     assert time.process_time() - begin < 20
+
+
+def test_a_threshold_for_a_source_is_fitted_on_the_others_only():
+    """The naive twin; and changing a source's own scores does not change the threshold that judges it."""
+    takes = [rng_for(0, "take", k).normal(size=(30, 30)).astype(np.float32) + np.eye(30, dtype=np.float32) for k in range(2)]
+    names = [[f"{i}" for i in range(30)]] * 2
+    found = cross_thresholds(takes, names)
+    for i in range(30):
+        others = [j for j in range(30) if j % 5 != i % 5]
+        own = [take[j, j] for take in takes for j in others]
+        wrong = [take[j, k] for take in takes for j in others for k in others if j != k]
+        assert found[0][i] == found[1][i] == pytest.approx(fit_threshold(own, wrong))
+    changed = [take.copy() for take in takes]
+    for take in changed:
+        take[3], take[:, 3] = 100.0, 100.0
+    assert cross_thresholds(changed, names)[0][3] == found[0][3]
+
+
+def test_a_threshold_fitted_on_what_it_judges_would_flatter_and_the_crossed_one_does_not():
+    crossed, fooled = [], []
+    for draw in range(40):
+        scores = rng_for(0, "noise", draw).normal(size=(20, 20)).astype(np.float32)
+        crossed.append(pair_accuracy(scores, cross_thresholds([scores], [[str(i) for i in range(20)]])[0]).mean())
+        fooled.append(pair_accuracy(scores, fit_threshold(np.diagonal(scores), scores[~np.eye(20, dtype=bool)])).mean())
+    assert np.mean(fooled) > 0.54  # measured: 0.559
+    assert abs(np.mean(crossed) - 0.5) < 0.02
+
+
+def test_too_few_sources_are_judged_by_the_training_threshold(linked):
+    with pytest.raises(ValueError, match="at least 20"):
+        cross_thresholds([np.eye(19, dtype=np.float32)], [[str(i) for i in range(19)]])
+    found = evaluate([fake_pairing()], linked[:6], linked[6:], seed=0)["colour_pitch"]
+    assert found["accuracy"]["value"] == found["accuracy_training_threshold"]["value"]

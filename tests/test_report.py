@@ -131,7 +131,7 @@ def test_headline_takes_the_best_objective_and_the_strongest_baseline():
     entry = {"low": 0.1, "high": 0.9, "n": 9}
     near = {"model": {"value": 0.8, **entry}, "centre": {"value": 0.1, **entry}, "motion": {"value": 0.3, **entry}}
     figures = {
-        "a": {"accuracy": {"value": 0.7, "chance": 0.5, **entry}, "localization": {"pointing_near": near}},
+        "a": {"accuracy": {"value": 0.7, "chance": 0.5, **entry}, "localization": {"pointing": near}},
         "b": {"accuracy": {"value": 0.9, "chance": 0.5, **entry}},
     }
     cards = headline(figures)

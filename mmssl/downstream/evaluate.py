@@ -1,7 +1,7 @@
 """Held-out figures of a run, each with a 95 % interval over sources and with what chance or a deaf baseline scores.
 
-Correspondence: does the sound belong to the picture? Own sound against every other source's sound, balanced; the threshold is fitted
-on training sources only. Retrieval: find the own sound among 100, and the own picture. Localization, where the truth is known (the toy world): pointing
+Correspondence: does the sound belong to the picture? Own sound against every other source's sound, balanced; each source is judged by a
+threshold fitted on others (`crossfit`), and once more by one fitted on training sources. Retrieval: find the own sound among 100, and the own picture. Localization, where the truth is known (the toy world): pointing
 game and IoU, beside the centre, motion energy, and the model's own map under a wrong sound.
 """
 
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmssl.downstream.calibration import Calibration, fit_calibration, fit_threshold
+from mmssl.downstream.crossfit import FEWEST as FEWEST_TO_CROSS
+from mmssl.downstream.crossfit import cross_thresholds
 from mmssl.downstream.cuts import Cuts, accepted, cut_sources
 from mmssl.downstream.metrics.intervals import Estimate, bootstrap, proportion
 from mmssl.downstream.metrics.retrieval import RECALLS, hits, ranks
@@ -24,7 +26,7 @@ from mmssl.types import Features, InputError, Source
 
 GALLERY = 100  # items in a retrieval
 DRAWS = 20  # galleries drawn
-FIT = 200  # training sources on which thresholds are fitted
+FIT = 200  # training sources on which a threshold is fitted
 FEWEST = 100  # cuts; corpora with fewer sources give several of each
 
 Scores = NDArray[np.float32]
@@ -45,7 +47,7 @@ def evaluate(
     Args:
         pairings: objectives of one run, distinct names.
         held_out: sources never trained on.
-        training: sources on which thresholds are fitted.
+        training: sources on which a threshold is fitted too, and the scale of heat where few are held out.
         seed: of the run; the same seed gives the same cuts, draws and intervals.
         clips: held-out sources used, at most.
         on_source: called after each decoded file; `on_plan` is told before how many there will be.
@@ -75,16 +77,15 @@ def evaluate(
 
 def _figures(pairing: Pairing, fit: Cuts, takes: Sequence[Cuts], seed: int) -> dict[str, Any]:
     _, _, fit_scores = _scores(pairing, fit)
-    scale = _calibrate(pairing, fit, fit_scores)
-    threshold = _best_threshold(fit_scores)
-    right: list[NDArray[np.float64]] = []
+    trained = _best_threshold(fit_scores)
     forward: list[dict[str, NDArray[np.float64]]] = []
     back: list[dict[str, NDArray[np.float64]]] = []
     synced: list[NDArray[np.float64]] = []
     maps: dict[str, Any] = {}
+    pairs: list[Scores] = []
     for number, cuts in enumerate(takes):
         video, audio, scores = _scores(pairing, cuts)
-        right.append(pair_accuracy(scores, threshold))
+        pairs.append(scores)
         forward.append(retrieve(scores, seed=seed))
         back.append(retrieve(scores.T, seed=seed))
         if f"{pairing.shape.audio}_shifted" in cuts.tensors:
@@ -93,12 +94,17 @@ def _figures(pairing: Pairing, fit: Cuts, takes: Sequence[Cuts], seed: int) -> d
             maps = _localization(pairing, cuts, video, audio)
     cuts = takes[0]
     gallery = min(GALLERY, len(cuts))
+    by_training = [pair_accuracy(scores, trained) for scores in pairs]
+    enough = len(cuts) >= FEWEST_TO_CROSS
+    names = [[source.id for source in take.sources] for take in takes]
+    judged = [pair_accuracy(*each) for each in zip(pairs, cross_thresholds(pairs, names), strict=True)] if enough else by_training
+    scale = _calibrate(pairing, cuts, pairs[0]) if enough else _calibrate(pairing, fit, fit_scores)
     figures: dict[str, Any] = {
         "sources": len(cuts),
         "cuts_of_each": len(takes),
         "failed": dict(cuts.failed),
-        "accuracy": _entry(_over_takes(right), chance=0.5),
-        "threshold": threshold,
+        "accuracy": _entry(_over_takes(judged), chance=0.5),
+        "accuracy_training_threshold": _entry(_over_takes(by_training), chance=0.5),
         "retrieval": {
             "gallery": gallery,
             "video_to_audio": _retrieval_entries(forward, gallery),
@@ -111,17 +117,19 @@ def _figures(pairing: Pairing, fit: Cuts, takes: Sequence[Cuts], seed: int) -> d
     return figures | maps
 
 
-def pair_accuracy(scores: Scores, threshold: float) -> NDArray[np.float64]:
+def pair_accuracy(scores: Scores, threshold: float | NDArray[np.float64]) -> NDArray[np.float64]:
     """Balanced accuracy of "own or wrong sound", one value for each source, (N,).
 
     Half own pair (score >= threshold), half the mean over all wrong pairs in which the source's picture or sound takes part. All
     N (N - 1) wrong pairs serve, which narrows the interval; it is taken over sources, because pairs of a source are not independent.
+    `threshold` is one for all, or (N,), that of each source.
     """
-    kept = scores >= threshold
-    own = np.diagonal(kept).astype(np.float64)
-    wrong = (~kept).astype(np.float64)
-    np.fill_diagonal(wrong, 0.0)
-    others = (wrong.sum(axis=0) + wrong.sum(axis=1)) / (2 * (len(scores) - 1))
+    limit = np.broadcast_to(np.asarray(threshold), len(scores))
+    own = np.diagonal(scores) >= limit
+    wrong_sounds, wrong_pictures = scores < limit[:, None], scores < limit[None, :]
+    np.fill_diagonal(wrong_sounds, False)
+    np.fill_diagonal(wrong_pictures, False)
+    others = (wrong_sounds.sum(axis=1) + wrong_pictures.sum(axis=0)) / (2 * (len(scores) - 1))
     return (own + others) / 2
 
 

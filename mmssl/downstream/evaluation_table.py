@@ -9,6 +9,7 @@ from rich.table import Table
 
 NAMES = {
     "accuracy": "correspondence accuracy",
+    "accuracy_training_threshold": "the same, training threshold",
     "synchronisation": "synchronisation accuracy",
     "video_to_audio": "picture to sound",
     "audio_to_video": "sound to picture",
@@ -21,7 +22,7 @@ NAMES = {
 
 def figure_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     """(what, entry with value, low, high, n; what to read it against as text), in the order of reading."""
-    for key in ("accuracy", "synchronisation"):
+    for key in ("accuracy", "accuracy_training_threshold", "synchronisation"):
         if key in figures:
             yield NAMES[key], figures[key], f"chance {figures[key]['chance']:.3f}"
     retrieval = figures.get("retrieval", {})

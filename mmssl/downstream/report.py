@@ -99,14 +99,10 @@ def headline(figures: Mapping[str, Mapping[str, Any]]) -> list[Card]:
         best = _best(figures, lambda values, key=key: values.get(key))
         if best:
             found.append(Card(title, best["value"], best["low"], best["high"], best["chance"], "chance"))
-    placed = _best(
-        figures, lambda values: values.get("localization", {}).get("pointing_near", {}).get("model"), with_figures=True
-    )
+    placed = _best(figures, lambda values: values.get("localization", {}).get("pointing", {}).get("model"), with_figures=True)
     if placed:
         others = {
-            name: e["value"]
-            for name, e in placed["figures"]["localization"]["pointing_near"].items()
-            if name in ("centre", "motion")
+            name: e["value"] for name, e in placed["figures"]["localization"]["pointing"].items() if name in ("centre", "motion")
         }
         name = max(others, key=lambda other: others[other])
         found.append(
