@@ -26,10 +26,10 @@ from mmssl.usage import evaluate_run, localize_run, report_run
 
 TRAIN_CLIPS, HELD_OUT_CLIPS = 1000, 420  # a quarter is muted, which leaves more than 300 to evaluate on
 MIN_MINUTES, MAX_MINUTES = 2.0, 600.0
-AFTERWARDS = 45.0  # seconds that evaluation, localization and report take; 21 were measured on two slow cores
-TRIAL_STEPS = 32  # timed to find out how many steps fit
+AFTERWARDS = 35.0  # seconds that evaluation, localization and report take; 22 were measured on two slow cores
+TRIAL_STEPS = 20  # timed to find out how many steps fit
 STEADY = slice(
-    10, 22
+    10, 16
 )  # of them: before, the loader fills its queue; after, it has nothing left to fetch and leaves the cores alone
 NEXT = """
 The same with your own folder of videos:
