@@ -127,3 +127,24 @@ def test_the_answer_is_a_tensor_of_its_shape_and_kind(tmp_path: Path) -> None:
     got = answer(Source("a", path), [request, request])[request]
     assert got.shape == (2, 3, 10, 20) and str(got.dtype) == "torch.uint8"
     assert got.permute(0, 2, 3, 1).is_contiguous()
+
+
+@pytest.mark.parametrize("side", [129, 150, 192, 255, 256, 257, 300, 511, 512, 700])
+def test_shrinking_passes_over_no_part_of_the_picture(side: int):
+    """A spot as large as a pixel of the result is seen wherever it lies, and the mean brightness stays; picking nearest pixels fails."""
+    spot = side // 128
+    spots = np.zeros((side, side, 3), np.uint8)
+    rng = np.random.default_rng(side)
+    whole = Box(0.0, 0.0, 1.0, 1.0)
+    for top, left in rng.integers(0, side - spot - 1, size=(50, 2)):
+        spots[:] = 0
+        spots[top : top + spot, left : left + spot] = 255
+        assert cut(spots, box=whole, size=(128, 128)).max() > 10
+    noise = rng.integers(0, 256, size=(side, side, 3), dtype=np.uint8)
+    assert cut(noise, box=whole, size=(128, 128)).mean() == pytest.approx(noise.mean(), abs=1.0)
+
+
+def test_shrinking_by_whole_powers_of_two_is_the_mean_of_areas():
+    picture = np.random.default_rng(0).integers(0, 256, size=(512, 512, 3), dtype=np.uint8)
+    mean = picture.reshape(128, 4, 128, 4, 3).astype(np.float64).mean(axis=(1, 3))
+    assert np.abs(cut(picture, box=Box(0.0, 0.0, 1.0, 1.0), size=(128, 128)) - mean).max() <= 1.0  # rounded twice

@@ -2,7 +2,9 @@
 
 A box is given in fractions of the picture as shown. It is rounded to whole pixels of the picture as coded, cut, resized
 straight to the size asked for (so that non-square pixels cost nothing extra), and turned last, when it is small. Shrinking
-averages areas (no aliasing), growing interpolates linearly.
+halves by averages of 2 x 2 pixels as often as fits, then interpolates to twice the size asked for and averages once more: on patterns
+as fine as a pixel it leaves less aliasing than an average over exact areas, at a half to a quarter of its time. Growing interpolates
+linearly.
 """
 
 from __future__ import annotations
@@ -51,12 +53,24 @@ def cut(pixels: np.ndarray, *, box: Box, size: tuple[int, int], turns: int = 0, 
     y0, y1 = _whole(top, bottom, height)
     out_height, out_width = size if turns % 2 == 0 else size[::-1]
     part = pixels[y0:y1, x0:x1]
-    if part.shape[:2] != (out_height, out_width):
-        shrinks = out_height <= part.shape[0] and out_width <= part.shape[1]
-        part = cv2.resize(part, (out_width, out_height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    part = _resize(part, out_height, out_width)
     if mirrored:
         part = part[:, ::-1]
     return np.rot90(part, turns) if turns else part
+
+
+def _resize(part: np.ndarray, height: int, width: int) -> np.ndarray:
+    while part.shape[0] >= 2 * height and part.shape[1] >= 2 * width:
+        rows, columns = part.shape[0] // 2, part.shape[1] // 2  # an odd last row or column is left out
+        part = cv2.resize(part[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
+    if part.shape[:2] == (height, width):
+        return part
+    if part.shape[0] > 2 * height or part.shape[1] > 2 * width:  # squeezed along one axis
+        return cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+    if part.shape[0] < height or part.shape[1] < width:
+        return cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
+    double = cv2.resize(part, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(double, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _coded_corners(box: Box, turns: int, mirrored: bool) -> tuple[float, float, float, float]:
