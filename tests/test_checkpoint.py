@@ -35,7 +35,7 @@ from tests.fakes import fake_trainer
 
 TENSORS: dict[str, dict[str, Tensor]] = {
     MODEL: {"weight": torch.arange(6.0).view(2, 3)},
-    "optim/adamw.safetensors": {"a": torch.ones(2)},
+    "optim/moments.safetensors": {"a": torch.ones(2)},
 }
 
 
@@ -147,7 +147,7 @@ class Hostile:
         return os.system, (f"touch {self.mark}",)
 
 
-@pytest.mark.parametrize("file", [MODEL, "ema.safetensors", "optim/adamw.safetensors", STATE])
+@pytest.mark.parametrize("file", [MODEL, "ema.safetensors", "optim/moments.safetensors", STATE])
 @pytest.mark.parametrize("form", ["pickle", "torch"])
 def test_a_hostile_pickle_is_refused_and_never_run(tmp_path: Path, file: str, form: str) -> None:
     run = tmp_path / "run"
@@ -178,8 +178,8 @@ def spoil(run: Path, file: str, change: Any) -> None:
         (MODEL, lambda t: t.update(extra=torch.ones(1)), "has the unknown extra"),
         (MODEL, lambda t: t.update({"objectives.nce.scale": torch.ones(2)}), r"objectives\.nce\.scale is \(2,\), not \(1,\)"),
         (MODEL, lambda t: t["encoders.video.stem.weight"].fill_(float("nan")), r"not finite, in encoders\.video\.stem\.weight"),
-        ("optim/adamw.safetensors", lambda t: t["encoders.video.stem.weight/exp_avg"].fill_(float("inf")), "not finite"),
-        ("optim/adamw.safetensors", lambda t: t.pop("encoders.video.stem.weight/exp_avg"), "lacks"),
+        ("optim/moments.safetensors", lambda t: t["encoders.video.stem.weight/exp_avg"].fill_(float("inf")), "not finite"),
+        ("optim/moments.safetensors", lambda t: t.pop("encoders.video.stem.weight/exp_avg"), "lacks"),
         ("ema.safetensors", lambda t: t.clear(), "lacks"),
     ],
 )

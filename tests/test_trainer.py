@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mmssl.encoders.base import Encoder
-from mmssl.training.checkpoint import MODEL, checkpoints, read_tensors
+from mmssl.training.checkpoint import MODEL, OPTIMIZER, checkpoints, read_tensors
 from mmssl.training.errors import Interrupted, RunError
 from mmssl.training.log import read_metrics
 from mmssl.training.model import to_device
@@ -63,6 +63,15 @@ def test_a_run_that_crashed_and_resumed_equals_one_that_did_not_bit_for_bit(stra
     assert [path.name for path in checkpoints(tmp_path / "ckpt")] == ["0000005"]
     fake_trainer(tmp_path, accumulate=2, eval_every=6).fit(resume=True)
     assert fingerprint(tmp_path) == fingerprint(straight)
+
+
+def test_muons_momentum_survives_a_crash_bit_for_bit(tmp_path: Path) -> None:
+    fake_trainer(tmp_path / "whole", optimizer="muon").fit()
+    with pytest.raises(Crash):
+        fake_trainer(tmp_path / "cut", optimizer="muon", loader=TroubledLoader(at=8)).fit()
+    fake_trainer(tmp_path / "cut", optimizer="muon").fit(resume=True)
+    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "whole")
+    assert any(key.endswith("/momentum") for key in read_tensors(checkpoints(tmp_path / "cut" / "ckpt")[-1] / OPTIMIZER))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: `ckpt/0000040/{model.safetensors, ema.safetensors, optim/adamw.safetensors, state.json}`.
+"""Checkpoints that are whole or absent: `ckpt/0000040/{model.safetensors, ema.safetensors, optim/moments.safetensors, state.json}`.
 
 Written into a hidden folder, fsynced, renamed. Tensors are safetensors and the rest is JSON: nothing is ever unpickled.
 """
@@ -21,7 +21,7 @@ from mmssl.files import sync
 from mmssl.training.errors import RunError
 from mmssl.types import InputError
 
-MODEL, EMA, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optim/adamw.safetensors", "state.json"
+MODEL, EMA, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optim/moments.safetensors", "state.json"
 FORMAT = 1
 
 

@@ -1,25 +1,28 @@
-"""AdamW, its parameter groups, clipping: Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv:1711.05101."""
+"""The optimizers, their parameter groups, clipping. AdamW: Loshchilov and Hutter, arXiv:1711.05101; Muon: see `muon`."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from mmssl.training.muon import MuonAdamW
 from mmssl.training.shards import local, whole
 from mmssl.types import InputError
 
+_MATRICES = (nn.Linear, nn.modules.conv._ConvNd)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 
 
 def parameter_groups(model: nn.Module, *, weight_decay: float, lr_scale: Mapping[str, float]) -> list[dict[str, Any]]:
     """Trainable parameters in groups of equal weight decay and learning-rate factor (`lr_factor`), named in `names`.
 
-    Matrices and kernels decay; biases, norms and scalars do not. `lr_scale` maps regular expressions, searched in parameter names
+    Matrices and kernels decay; biases, norms and scalars do not. `muon` says whether a group holds weights of linear layers and convolutions,
+    which Muon may update. `lr_scale` maps regular expressions, searched in parameter names
     (`encoders.video.layer1.0.conv1.weight`), to factors; where several match, the factors multiply.
 
     Raises:
@@ -27,8 +30,8 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, lr_scale: Mapping
     """
     expressions = {text: _compiled(text, factor) for text, factor in lr_scale.items()}
     unused = set(expressions)
-    plain = _undecayed(model)
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    plain, matrices = _undecayed(model), _matrices(model)
+    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         matching = [text for text, expression in expressions.items() if expression.search(name)]
         unused.difference_update(matching)
@@ -36,8 +39,10 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, lr_scale: Mapping
             continue
         factor = math.prod(lr_scale[text] for text in matching)
         decay = 0.0 if name in plain else weight_decay
+        muon = name in matrices
         group = groups.setdefault(
-            (decay, factor), {"params": [], "names": [], "weight_decay": decay, "lr_factor": factor, "lr": 0.0}
+            (decay, factor, muon),
+            {"params": [], "names": [], "weight_decay": decay, "lr_factor": factor, "lr": 0.0, "muon": muon},
         )
         group["params"].append(parameter)
         group["names"].append(name)
@@ -49,8 +54,12 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, lr_scale: Mapping
     return list(groups.values())
 
 
-def adamw(groups: list[dict[str, Any]], *, betas: tuple[float, float]) -> torch.optim.AdamW:
-    """The fused AdamW, which can be told on the device to leave everything as it is: see `step_where`."""
+def make_optimizer(
+    kind: Literal["adamw", "muon"], groups: list[dict[str, Any]], *, betas: tuple[float, float]
+) -> torch.optim.AdamW:
+    """The fused AdamW, or Muon for the groups that it may update; both can be told on the device to change nothing: see `step_where`."""
+    if kind == "muon":
+        return MuonAdamW(groups, betas=betas)
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True)
 
 
@@ -82,6 +91,11 @@ def step_where(optimizer: torch.optim.AdamW, ok: Tensor) -> None:
     optimizer.found_inf = (~ok).float()  # type: ignore[attr-defined]
     optimizer.grad_scale = None  # type: ignore[attr-defined]
     optimizer.step()
+
+
+def _matrices(model: nn.Module) -> set[str]:
+    modules = [(prefix, module) for prefix, module in model.named_modules() if isinstance(module, _MATRICES)]
+    return {f"{prefix}.weight" if prefix else "weight" for prefix, module in modules if module.weight.numel() > 1}
 
 
 def _undecayed(model: nn.Module) -> set[str]:

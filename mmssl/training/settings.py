@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mmssl.types import InputError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """The `train:` part of a config."""
 
     steps: int  # optimizer steps in the whole run
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for weights of linear layers and convolutions, AdamW for the rest
     lr: float = 3e-4  # peak learning rate
     warmup: int = 0  # steps of linear warm-up, part of `steps`; then half a cosine down to `final_lr`
     final_lr: float = 0.0  # as a share of `lr`
@@ -34,3 +37,9 @@ class TrainConfig:
     eval_rows: int = 512  # held-out rows for each stream and evaluation, rounded up to whole batches; 0: none
     max_nonfinite: int = 10  # steps in a row with a non-finite loss or gradient before the run stops
     wandb: str | None = None  # project name; needs the wandb extra
+
+    def __post_init__(self) -> None:
+        if self.optimizer == "muon" and self.parallel == "fsdp":
+            raise InputError(
+                "train.optimizer is muon, which needs whole matrices, but train.parallel=fsdp shards them; take ddp, or adamw"
+            )

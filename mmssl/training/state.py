@@ -15,10 +15,11 @@ from mmssl.encoders.base import Encoder
 from mmssl.training.checkpoint import EMA, MODEL, OPTIMIZER, check_fit, read_tensors
 from mmssl.training.ema import Ema
 from mmssl.training.model import Pretraining
+from mmssl.training.muon import MuonAdamW
 from mmssl.training.shards import sharded_like, whole
 from mmssl.types import InputError
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_ADAMW, _MUON = ("exp_avg", "exp_avg_sq"), ("momentum",)
 
 
 def model_tensors(model: Pretraining, ema: Ema | None = None) -> dict[str, Tensor]:
@@ -59,14 +60,18 @@ def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
     found = read_tensors(path)
     named = _named(optimizer)
     present = {name for name in named if f"{name}/step" in found}  # a parameter that never had a gradient has no state
-    wanted: dict[str, Tensor] = {f"{name}/{key}": named[name] for name in present for key in _MOMENTS}
+    turned = {
+        name for group in optimizer.param_groups if isinstance(optimizer, MuonAdamW) and group["muon"] for name in group["names"]
+    }
+    moments = {name: _MUON if name in turned else _ADAMW for name in present}
+    wanted: dict[str, Tensor] = {f"{name}/{key}": named[name] for name in present for key in moments[name]}
     wanted |= {f"{name}/step": torch.zeros(()) for name in present}
     check_fit(path, found, wanted)
     for name in present:
         parameter = named[name]
         optimizer.state[parameter] = {
             "step": found[f"{name}/step"].to(parameter.device),
-            **{key: sharded_like(found[f"{name}/{key}"], parameter.detach()) for key in _MOMENTS},
+            **{key: sharded_like(found[f"{name}/{key}"], parameter.detach()) for key in moments[name]},
         }
 
 

@@ -30,7 +30,7 @@ from mmssl.training.log import RunLog
 from mmssl.training.meter import Meter
 from mmssl.training.model import Pretraining, blocks_of, conv_channels_last, to_device
 from mmssl.training.nonfinite import NonFinite
-from mmssl.training.optim import adamw, clip_gradients, gradient_norm, parameter_groups, set_lr, step_where
+from mmssl.training.optim import clip_gradients, gradient_norm, make_optimizer, parameter_groups, set_lr, step_where
 from mmssl.training.pace import Pace
 from mmssl.training.schedule import ema_decay, learning_rate
 from mmssl.training.settings import TrainConfig
@@ -201,7 +201,7 @@ class Trainer:
                     block.compile()
         self._module = parallel.wrap(self.model, self.config.parallel, self.ranks)
         groups = parameter_groups(self.model, weight_decay=self.config.weight_decay, lr_scale=self.config.lr_scale)
-        self._optimizer = adamw(groups, betas=self.config.betas)
+        self._optimizer = make_optimizer(self.config.optimizer, groups, betas=self.config.betas)
         self._ema = Ema(self.model) if self.config.ema else None
         self._nonfinite = NonFinite(self.model, self.ranks.device)
         if checkpoint is None or state is None:
