@@ -71,7 +71,7 @@ def demo_config(world: Path, *, steps: int, seed: int = 0) -> RunConfig:
     """avenet (in its localization form) and av_nce on shared tiny encoders: equal views, so one decode and one encoder pass serve both."""
     shared: dict[str, Any] = {
         "views": {"frames": 2, "seconds": 1.0, "loud": 1.0, "crop": [0.88, 1.0]},
-        "frame_augment": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.03},
+        "frame_augment": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.03, "grey": 0.3},
         "wave_augment": {"noise": 0.5, "low_pass": 0.3, "high_pass": 0.3},
     }
     return resolve(
@@ -94,7 +94,8 @@ def demo_config(world: Path, *, steps: int, seed: int = 0) -> RunConfig:
             ],
             "train": {
                 "steps": steps,
-                "lr": 1e-3,
+                "optimizer": "muon",
+                "lr": 4e-3,
                 "warmup": min(50, steps // 10),
                 "weight_decay": 0.02,
                 "save_every": max(100, steps // 4),
