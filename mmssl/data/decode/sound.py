@@ -15,11 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import av.error
 import numpy as np
 import torch
+from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.packet import Packet
@@ -60,24 +61,34 @@ def _resampler(source: int, target: int) -> Resample:
 
 
 class Stretch:
-    """Contiguous frames of sound at one rate."""
+    """Contiguous frames of sound of one rate, sample format and channel layout."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
-        self.parts: list[np.ndarray] = []
         self.length = 0  # samples
+        self._fifo = AudioFifo()  # joins frames in C: turned into arrays one by one they cost more than decoding them
         self._offsets: list[float] = []  # where each stamp puts the first sample
 
-    def add(self, samples: np.ndarray, time: float | None) -> bool:
-        """Append a frame; False where its stamp says that it does not follow."""
-        if time is not None:
-            offset = time * self.rate - self.length
-            if self._offsets and abs(offset - self._offsets[0]) > GAP * self.rate:
-                return False
+    def add(self, frame: AudioFrame, time: float | None) -> bool:
+        """Append a frame; False where its stamp or its format says that it does not follow."""
+        offset = None if time is None else time * self.rate - self.length
+        if offset is not None and self._offsets and abs(offset - self._offsets[0]) > GAP * self.rate:
+            return False
+        frame.pts = None  # placed by `offset`; the queue would insist on its own count
+        try:
+            self._fifo.write(frame)
+        except ValueError:  # another format or layout
+            return False
+        if offset is not None:
             self._offsets.append(offset)
-        self.parts.append(samples)
-        self.length += len(samples)
+        self.length += frame.samples
         return True
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        """All samples, float32 (length,); nothing can be added afterwards."""
+        joined = self._fifo.read()
+        return np.empty(0, np.float32) if joined is None else mono(joined)
 
     @property
     def first(self) -> int:
@@ -178,15 +189,14 @@ class SoundFinder:
         if frame.is_corrupt and time is not None:
             self._damage.append((time, f"the sound at {time:.3f} s is damaged"))
         follows = self._running and bool(self._stretches) and self._stretches[-1].rate == frame.sample_rate
-        samples = mono(frame)
-        if follows and self._stretches[-1].add(samples, time):
+        if follows and self._stretches[-1].add(frame, time):
             return
         if time is None:
             if not self._from_start:
                 return
             time = self._begins or 0.0
         stretch = Stretch(frame.sample_rate)
-        stretch.add(samples, time)
+        stretch.add(frame, time)
         self._stretches.append(stretch)
 
     def window(self, wave: Wave) -> np.ndarray:
@@ -221,11 +231,9 @@ class SoundFinder:
         for stretch in self._stretches:
             at = stretch.first
             end = max(end, at + stretch.length)
-            for part in stretch.parts:
-                low, high = max(at, first), min(at + len(part), first + length)
-                if low < high:
-                    out[low - first : high - first] = part[low - at : high - at]
-                at += len(part)
+            low, high = max(at, first), min(at + stretch.length, first + length)
+            if low < high:
+                out[low - first : high - first] = stretch.samples[low - at : high - at]
         return out, end
 
 
