@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import PictureType
+from rich.console import Console
 
 from mmssl.bench import audio, augment, clips, decode, loader, step
 from mmssl.bench.race import Field, Lap, Race, Task, spread
@@ -265,3 +267,29 @@ def test_the_command_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch
 def test_suites_run_whole(suite: str, capsys: pytest.CaptureFixture[str]) -> None:
     bench(suite, as_json=True, reps=2, quick=True)
     assert json.loads(capsys.readouterr().out)["rows"]
+
+
+def test_a_result_is_readable_on_eighty_columns() -> None:
+    rows = [
+        {
+            "file": f"360p 60 s GOP 250 + sound {number}",
+            "contender": name,
+            "CPU ms/clip": 175.6,
+            "wall ms/clip": 1422.1,
+            "CPU ratio": 1.23,
+            "quartiles": "1.14..1.24",
+            "wall ratio": 1.05,
+            "problem": "",
+            "equal frames": "32/32",
+        }
+        for number in range(2)
+        for name in ("mmssl", "mmssl without skipping")
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    Result("decode", "about", rows, machine={}).show(console)
+    text = console.export_text()
+    assert "mmssl without skipping" in text
+    assert "1.23 (1.14..1.24)" in text
+    assert text.count("360p 60 s GOP 250 + sound 1") == 1
+    assert "problem" not in text
+    assert max(len(line) for line in text.splitlines()) <= 80

@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
+from mmssl.bench.result import machine
 from mmssl.data.toyworld import make_toyworld
 from mmssl.demo import HELD_OUT_CLIPS, TRAIN_CLIPS, demo_config
 from mmssl.files import write_aside
@@ -52,10 +51,11 @@ def measure(root: Path, seed: int, steps: int) -> dict[str, Any]:
 
 def page(found: dict[int, dict[str, Any]], steps: int, command: str) -> str:
     """The figures as Markdown."""
+    here = machine()
     lines = [
         "# What the demo reaches",
         "",
-        f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, {steps} steps of 64 cuts. Command:",
+        f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {here['processor']}, {here['cores']} cores, torch {here['torch']}, {steps} steps of 64 cuts. Command:",
         "",
         "```bash",
         command,

@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmssl.bench.result import machine
 from mmssl.config import load_config
 from mmssl.data.toyworld import make_toyworld
 from mmssl.files import write_aside
@@ -64,10 +63,11 @@ def measure(root: Path, name: str, *, seed: int) -> dict[str, Any]:
 
 def page(found: dict[str, dict[str, Any]], command: str) -> str:
     """The figures as Markdown."""
+    here = machine()
     lines = [
         "# Each objective and its control",
         "",
-        f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores. Command:",
+        f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {here['processor']}, {here['cores']} cores, torch {here['torch']}. Command:",
         "",
         "```bash",
         command,

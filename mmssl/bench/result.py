@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -60,22 +61,39 @@ class Result:
         """Tables for people."""
         console.print(f"[bold]mmssl bench {self.suite}[/bold]: {escape(self.about)}")
         console.print(f"[dim]{escape(', '.join(f'{key} {value}' for key, value in self.machine.items()))}[/dim]")
-        table = Table(header_style="dim")
-        for name in self.rows[0] if self.rows else ():
-            table.add_column(name, justify="left" if isinstance(self.rows[0][name], str) else "right", overflow="fold")
-        before = None
-        for row in self.rows:
-            first = next(iter(row.values()))
-            if before is not None and first != before:
-                table.add_section()
-            before = first
-            table.add_row(*(_cell(value) for value in row.values()))
-        console.print(table)
+        console.print(_table(self.rows))
         for target in self.targets:
             mark = {True: "[green]met[/green]", False: "[red]missed[/red]", None: "[yellow]not measured[/yellow]"}[target.met]
             console.print(f"{mark}: {escape(target.what)}: {escape(target.measured)} (target: {escape(target.limit)})")
         for note in self.notes:
             console.print(f"[dim]{escape(note)}[/dim]")
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Narrow enough for a terminal of 80 columns: a first column that repeats becomes headings, columns without any value go, quartiles stand
+    behind their ratio."""
+    names = [name for name in (rows[0] if rows else ()) if any(row[name] not in ("", None) for row in rows)]
+    firsts = [row[names[0]] for row in rows] if names else []
+    grouped = len(names) > 2 and len(set(firsts)) < len(firsts)
+    shown = [name for name in (names[1:] if grouped else names) if name != "quartiles"]
+    table = Table(header_style="dim", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    spread = names[names.index("quartiles") - 1] if "quartiles" in names else None
+    for place, name in enumerate(shown):
+        text = isinstance(rows[0][name], str)
+        table.add_column(
+            name.replace("/", " /"), justify="left" if text else "right", no_wrap=place == 0 or name == spread, overflow="fold"
+        )
+    before: object = None
+    for first, row in zip(firsts, rows, strict=True):
+        if grouped and first != before:
+            table.add_section()
+            table.add_row(f"[bold]{escape(str(first))}[/bold]")
+        before = first
+        cells = {name: _cell(row[name]) for name in shown}
+        if spread is not None and row["quartiles"]:
+            cells[spread] += f" ({row['quartiles']})"
+        table.add_row(*cells.values())
+    return table
 
 
 def machine() -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Step:
         from mmssl.encoders.base import build_encoder
         from mmssl.objectives.av_nce import AudioVisualNCE
         from mmssl.training.model import Pretraining, conv_channels_last
-        from mmssl.training.optim import adamw, parameter_groups, set_lr
+        from mmssl.training.optim import make_optimizer, parameter_groups, set_lr
 
         torch.manual_seed(0)
         encoders = {"video": build_encoder(*model.video), "audio": build_encoder(*model.audio)}
@@ -123,7 +123,7 @@ class Step:
         self.model = Pretraining(encoders, {"av_nce": self.objective}).to(device)
         if way.channels_last:
             conv_channels_last(self.model)
-        self.optimizer = adamw(parameter_groups(self.model, weight_decay=0.05, lr_scale={}), betas=(0.9, 0.95))
+        self.optimizer = make_optimizer("adamw", parameter_groups(self.model, weight_decay=0.05, lr_scale={}), betas=(0.9, 0.95))
         set_lr(self.optimizer, 1e-3)
         self.device, self.dtype, self.rows = torch.device(device), way.dtype, model.batch
 

@@ -8,7 +8,10 @@ import torchaudio
 from torch import Tensor, nn
 
 FLOOR = 1e-5  # added to mel power before the logarithm: about the power of white noise at -80 dBFS, so silence is flat, not -inf
-MEAN, SCALE = -4.0, 4.0  # silence becomes -1.88, a full-scale tone about 3.3; measured: toy world -0.17 +- 0.67, speech (GRID) 0.07 +- 1.08
+MEAN, SCALE = (
+    -4.0,
+    4.0,
+)  # silence becomes -1.88, a full-scale tone about 3.3; measured: toy world -0.17 +- 0.67, speech (GRID) 0.07 +- 1.08
 
 
 class LogMel(nn.Module):
