@@ -62,7 +62,7 @@ def page(found: dict[int, dict[str, Any]], steps: int, command: str) -> str:
         "```",
         "",
         "Each figure with its 95 % interval over held-out clips. Correspondence: own sound against those of all other clips, balanced; each clip is judged by a threshold fitted on other held-out clips,",
-        "and in the next column by one fitted on training clips (whose own scores are partly memorised, so that it lies too high). Pointing is strict: the map's maximum lies on the mask of a thing that sounds. The last",
+        "and in the next column by one fitted on training clips (whose own scores may be memorised). Pointing is strict: the map's maximum lies on the mask of a thing that sounds. The last",
         "columns are what a guess reaches that hears nothing (the better of the picture's centre and whatever moves), and the model's own map under a wrong sound. Harder worlds are tests only: the model is",
         "the one trained on the default world. Cut link: trained and tested where every sound is another clip's. Chance: 0.5 for correspondence, 0.01 for R@1. What was tried on the way: [demo-trials.md](demo-trials.md).",
         "",

@@ -1,8 +1,9 @@
 """Held-out figures of a run, each with a 95 % interval over sources and with what chance or a deaf baseline scores.
 
 Correspondence: does the sound belong to the picture? Own sound against every other source's sound, balanced; each source is judged by a
-threshold fitted on others (`crossfit`), and once more by one fitted on training sources. Retrieval: find the own sound among 100, and the own picture. Localization, where the truth is known (the toy world): pointing
-game and IoU, beside the centre, motion energy, and the model's own map under a wrong sound.
+threshold fitted on others (`crossfit`), and once more by one fitted on training sources. Retrieval: find the own sound among 100, and the
+own picture. Localization, where the truth is known (the toy world): pointing game and IoU, beside the centre, motion energy, and the
+model's own map under a wrong sound.
 """
 
 from __future__ import annotations
