@@ -75,6 +75,9 @@ def test_a_broken_file_is_counted_and_named(linked, tmp_path):
     assert list(found["failed"]) == ["bad"]
     tables = evaluation_tables({"objectives": {"colour_pitch": found}})
     assert "1 could not be decoded" in str(tables[0].title)
+    shown = [what for what, _, _ in figure_rows(found)]
+    assert "picture to sound, R@1 of 5" in shown
+    assert not any("R@5" in what or "R@10" in what for what in shown)  # of five
 
 
 def test_one_source_is_not_enough(linked):
