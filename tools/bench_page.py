@@ -1,6 +1,6 @@
 """All benchmarks one after the other, and a page of their ratios and targets.
 
-Resumable: a suite whose JSON is in the folder is not run again. About half an hour on two cores; nothing else should run meanwhile.
+Resumable: a suite whose JSON is in the folder is not run again. Nothing else should run meanwhile.
 
 Example: python tools/bench_page.py work/bench --page docs/results/speed.md
 """

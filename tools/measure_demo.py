@@ -1,6 +1,6 @@
 """What the demo's training reaches: seeds x (default world, cut link, harder worlds), as a page with intervals.
 
-Resumable: what is there is not made again. One seed with 500 steps takes about 25 minutes on two cores.
+Resumable: what is there is not made again. One seed trains twice and renders six worlds: plan half an hour on two cores.
 
 Example: python tools/measure_demo.py work/ --seeds 0 1 2 --steps 500 --page docs/results/demo.md
 """

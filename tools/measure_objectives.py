@@ -1,6 +1,6 @@
 """What each objective learns of the toy world by its config in configs/tiny/, and the same run on a world whose link is cut.
 
-Resumable: what is there is not made again. About ten minutes for each objective on two cores.
+Resumable: what is there is not made again.
 
 Example: python tools/measure_objectives.py work/ --only l3 avts --page docs/results/objectives.md
 """

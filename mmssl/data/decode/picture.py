@@ -3,8 +3,8 @@
 A box is given in fractions of the picture as shown. It is rounded to whole pixels of the picture as coded, cut, resized
 straight to the size asked for (so that non-square pixels cost nothing extra), and turned last, when it is small. Shrinking
 halves by averages of 2 x 2 pixels as often as fits, then interpolates to twice the size asked for and averages once more: on patterns
-as fine as a pixel it leaves less aliasing than an average over exact areas, at a half to a quarter of its time. Growing interpolates
-linearly.
+as fine as a pixel it leaves less aliasing than an average over exact areas, at two thirds to a fifth of its time (from 1.1 to 3.1 times
+smaller). Growing interpolates linearly.
 """
 
 from __future__ import annotations
