@@ -68,7 +68,7 @@ def test_loss_accuracy_and_gradients_match_the_double_loop(arguments):
     if objective.queue is not None:  # half filled, one entry of a source that is in the batch
         rows = {kind: F.normalize(torch.randn(3, 8, dtype=torch.float64), dim=1) for kind in objective.queue.kinds}
         objective.queue.push(torch.tensor([100, 7, 101]), **rows)
-    # FrameAugment turns pictures to float32 in training; the queue is used in training only.
+    # augmentation would turn double pictures to float32; the queue is used in training only.
     objective.frame_augment = objective.wave_augment = None
     loss = objective(batch, EncoderBank(encoders))
     value, accuracy = naive_loss(objective, encoders, batch, queue=objective.queue is not None)

@@ -12,7 +12,7 @@ from torchvision import models
 
 from mmssl.components import component_names
 from mmssl.encoders.base import Encoder, build_encoder, encoder_class
-from mmssl.nn.inputs import IMAGENET, KINETICS
+from mmssl.nn.inputs import IMAGENET, KINETICS, NormalizePictures
 from mmssl.nn.residual import ResidualBlock
 from mmssl.types import InputError
 
@@ -376,3 +376,31 @@ def test_weights_that_cannot_be_had_are_named(hub):
     (hub / models.ResNet18_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1]).write_bytes(b"\x80\x02cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(InputError, match="cannot be fetched"):
         build("frame_resnet", "resnet18", weights="IMAGENET1K_V1")
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", ["planes", "interleaved", "a part", "expanded"])
+@pytest.mark.parametrize("axes", [4, 5])
+def test_pictures_are_normalised_alike_in_every_memory_layout(kind, layout, axes):
+    whole = torch.randint(0, 256, (2, 3, 3, 10, 14), dtype=torch.uint8)
+    x = whole if kind == torch.uint8 else whole.to(kind) / 255
+    if layout == "interleaved":
+        x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    elif layout == "a part":
+        x = x[..., 1:9, 2:13]
+    elif layout == "expanded":
+        x = x[:1, :1].expand(2, 3, -1, -1, -1)
+    x = x if axes == 5 else x[0]
+    mean, std = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.1]).view(3, 1, 1)
+    want = ((x.double() / 255 if kind == torch.uint8 else x.double()) - mean) / std
+    got = NormalizePictures(mean.flatten().tolist(), std.flatten().tolist())(x)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, want.float(), rtol=1e-5, atol=2e-6)
+    if layout == "interleaved":
+        assert got.movedim(-3, -1).is_contiguous()
+
+
+def test_gradients_reach_a_picture_through_its_normalisation():
+    x = torch.rand(1, 1, 3, 4, 4, requires_grad=True)
+    NormalizePictures((0.5, 0.5, 0.5), (0.25, 0.5, 1.0))(x).sum().backward()
+    assert x.grad is not None and torch.allclose(x.grad.mean((0, 1, 3, 4)), torch.tensor([4.0, 2.0, 1.0]))

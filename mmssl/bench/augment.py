@@ -85,10 +85,11 @@ def prepare_mmssl(*, mode: str | None, device: str) -> Work:
     """The worker's crop and resize, then `FrameAugment` on the device and the encoder's normalisation. mode None: the first alone."""
     from mmssl.data.decode.picture import cut
     from mmssl.nn.augment import FrameAugment
+    from mmssl.nn.inputs import NormalizePictures
 
     pictures = Pictures()
     augment = FrameAugment(**JITTER, flip=0.5, mode="exact" if mode == "exact" else "fused")
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
+    normalize = NormalizePictures(MEAN, STD).to(device)
 
     def work(given: tuple[int, int, int, int]) -> None:
         seed, height, width, side = given
@@ -96,7 +97,7 @@ def prepare_mmssl(*, mode: str | None, device: str) -> Work:
         rng = rng_for(seed, Purpose.CUT)
         batch = torch.stack([_worker(clip, draw_box(rng), side, cut) for clip in pictures(height, width)])
         if mode is not None:
-            finish(augment(batch.to(device)).sub_(mean).div_(std))
+            finish(normalize(augment(batch.to(device))))
 
     return work
 
@@ -155,6 +156,6 @@ def _distance(seed: int) -> str:
         for _ in range(5):
             fused, exact = FrameAugment(**strengths), FrameAugment(**strengths, mode="exact")
             draw = fused.draw(CLIPS, 60, 80)
-            apart[name] += (fused.apply(clips, draw) - exact.apply(clips, draw)).abs().mean((1, 2, 3, 4)).mul(255).tolist()
+            apart[name] += (fused.apply(clips, draw).float() - exact.apply(clips, draw)).abs().mean((1, 2, 3, 4)).tolist()
     told = "; ".join(f"{name} median {np.median(values):.1f}, largest {max(values):.1f}" for name, values in apart.items())
     return f"mean |fused - exact| over a clip, grey levels of 255, {len(apart['with hue'])} draws: {told}"

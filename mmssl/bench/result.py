@@ -78,10 +78,13 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     shown = [name for name in (names[1:] if grouped else names) if name != "quartiles"]
     table = Table(header_style="dim", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     spread = names[names.index("quartiles") - 1] if "quartiles" in names else None
-    for place, name in enumerate(shown):
+    for name in shown:
         text = isinstance(rows[0][name], str)
         table.add_column(
-            name.replace("/", " /"), justify="left" if text else "right", no_wrap=place == 0 or name == spread, overflow="fold"
+            name.replace("/", " /").replace(" ratio", "\nratio"),
+            justify="left" if text else "right",
+            no_wrap=(text and name != "problem") or name == spread,
+            overflow="fold",
         )
     before: object = None
     for first, row in zip(firsts, rows, strict=True):

@@ -29,7 +29,8 @@ class FrameDraw(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameAugment:
-    """uint8 or float (N, T, 3, H, W) -> float32 in 0..1 of the same shape. With every strength 0 it is the identity.
+    """uint8, or float in 0..1, (N, T, 3, H, W) -> the same shape; uint8 stays uint8 (rounded), anything else becomes float32. With every
+    strength 0 it is the identity.
 
     `brightness`, `contrast`, `saturation`: factors are uniform in 1 - s .. 1 + s (not below 0); `hue`: uniform in -s .. s turns
     (s <= 0.5); in random order (Howard 2013, arXiv:1312.5402, as torchvision's ColorJitter). `grey`, `flip`, `drop_channel`, `blur`:
@@ -91,7 +92,14 @@ class FrameAugment:
         """Apply a draw: crop, mirror, colours, blur."""
         # One clip at a time stays in a CPU's cache; an accelerator wants the whole batch.
         rows = 1 if x.device.type == "cpu" else max(1, len(x))
-        out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+        kind = torch.uint8 if x.dtype == torch.uint8 else torch.float32
+        clips, frames, colours, height, width = x.shape
+        if (
+            x.device.type == "cpu"
+        ):  # the colours of a pixel side by side, as they come from the loader and as convolutions like them
+            out = torch.empty(clips, frames, height, width, colours, dtype=kind).permute(0, 1, 4, 2, 3)
+        else:
+            out = torch.empty(x.shape, dtype=kind, device=x.device)
         with torch.autocast("cpu", enabled=False), torch.autocast(x.device.type, enabled=False):
             maps = colour_maps(draw.colour).to(x.device, non_blocking=True)  # made on the host, hence both
             for start in range(0, len(x), rows):
@@ -105,13 +113,13 @@ class FrameAugment:
             x = torch.stack([tv.resized_crop(clip, *box, size=list(x.shape[3:])) for clip, box in zip(x, boxes, strict=True)])
         x = _mirror(x, draw.flip[part])
         if not self._changes_colour:
-            out.copy_(_unit(x))
+            out.copy_(x)
         elif self.mode == "fused":
-            colour_fused(x, maps[part], out)
+            colour_fused(x if x.dtype == out.dtype else x.float(), maps[part], out)
         else:
-            out.copy_(colour_exact(_unit(x), ColourDraw(*(values[part] for values in draw.colour))))
+            out.copy_(_kind(colour_exact(_unit(x), ColourDraw(*(values[part] for values in draw.colour))), out.dtype))
         if self.blur:
-            out.copy_(_blur(out, draw.sigma[part], max(self.blur_sigma)))
+            out.copy_(_kind(_blur(_unit(out), draw.sigma[part], max(self.blur_sigma)), out.dtype))
 
     @property
     def _changes_colour(self) -> bool:
@@ -184,6 +192,11 @@ class WaveAugment:
 
 def _unit(x: Tensor) -> Tensor:
     return x.float() / 255 if x.dtype == torch.uint8 else x.float()
+
+
+def _kind(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Float in 0..1 as it is, or rounded to uint8."""
+    return (x * 255).round_().to(torch.uint8) if dtype == torch.uint8 else x
 
 
 def _mirror(x: Tensor, flip: Tensor) -> Tensor:

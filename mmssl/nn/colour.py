@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import cv2
 import torch
 import torchvision.transforms.v2.functional as tv
 from torch import Tensor
@@ -77,21 +78,43 @@ def colour_maps(draw: ColourDraw) -> Tensor:
 
 
 def colour_fused(x: Tensor, maps: Tensor, out: Tensor) -> None:
-    """Apply `colour_maps` (on the device of `x`) to `x`, uint8 in 0..255 or float in 0..1 (N, T, 3, H, W), into `out`, float32 in 0..1."""
+    """Apply `colour_maps` (on the device of `x`) to `x`, uint8 or float in 0..1 (N, T, 3, H, W), into `out` of the same type and shape.
+
+    On a CPU both are quickest where the colours of a pixel lie side by side, as the loader's pictures have them; uint8 comes out within
+    a grey level of the rounded product there, OpenCV reckoning with 10 bits behind the point.
+    """
+    if x.device.type == "cpu":
+        for clip, of_clip, into in zip(x, maps, out, strict=True):
+            _fused_in_cache(clip, of_clip, into)
+        return
+    planes = x.flatten(3).float()
+    shift = maps[:, :, 3:] @ planes.mean((1, 3))[:, :, None]  # (N, 3, 1)
+    frames = x.shape[1]
+    turned = torch.baddbmm(shift.repeat_interleave(frames, 0), maps[:, :, :3].repeat_interleave(frames, 0), planes.flatten(0, 1))
     if x.dtype == torch.uint8:
-        maps = maps / 255
-    clips, frames = x.shape[:2]
-    planes = x.flatten(3)
-    # A CPU takes a few frames at a time, so that what is between two operations stays in its cache; an accelerator takes all.
-    few = max(1, CACHED // planes[0, 0].numel()) if x.device.type == "cpu" else max(1, frames)
+        turned = turned.clamp_(0, 255).round_()
+    else:
+        turned = turned.clamp_(0, 1)
+    out.copy_(turned.view(x.shape))
+
+
+def _fused_in_cache(clip: Tensor, maps: Tensor, out: Tensor) -> None:
+    """One clip (T, 3, H, W) on a CPU, a few frames at a time so that what is between two operations stays in its cache. OpenCV's product of
+    pixels and a matrix takes a tenth of the time of torch's, which gains nothing from an inner size of 3."""
+    pixels = clip.permute(0, 2, 3, 1)
+    frames, height, width = pixels.shape[:3]
+    few = max(1, CACHED // pixels[0].numel())
     parts = [slice(start, start + few) for start in range(0, frames, few)]
-    total = torch.stack([planes[:, part].float().sum((1, 3)) for part in parts]).sum(0)
-    shift = maps[:, :, 3:] @ (total / (frames * planes.shape[3]))[:, :, None]  # (N, 3, 1)
-    for part in parts:
-        some = planes[:, part].float().flatten(0, 1)
-        each = some.shape[0] // clips
-        turned = torch.baddbmm(shift.repeat_interleave(each, 0), maps[:, :, :3].repeat_interleave(each, 0), some)
-        torch.clamp(turned.view(out[:, part].shape), 0, 1, out=out[:, part])
+    pictures = [pixels[part].reshape(-1, width, 3).contiguous().numpy() for part in parts]
+    total = sum((torch.tensor(cv2.mean(picture)[:3]) * len(picture) for picture in pictures), torch.zeros(3))
+    shift = maps[:, 3:] @ (total / (frames * height))
+    matrix = torch.cat([maps[:, :3], shift[:, None]], 1).numpy()
+    for part, picture in zip(parts, pictures, strict=True):
+        turned = torch.from_numpy(cv2.transform(picture, matrix)).view(-1, height, width, 3).permute(0, 3, 1, 2)
+        if clip.dtype == torch.uint8:
+            out[part] = turned  # clamped and rounded already
+        else:
+            torch.clamp(turned, 0, 1, out=out[part])
 
 
 def _turn(hue: Tensor) -> Tensor:

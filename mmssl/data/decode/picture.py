@@ -2,9 +2,8 @@
 
 A box is given in fractions of the picture as shown. It is rounded to whole pixels of the picture as coded, cut, resized
 straight to the size asked for (so that non-square pixels cost nothing extra), and turned last, when it is small. Shrinking
-halves by averages of 2 x 2 pixels as often as fits, then interpolates to twice the size asked for and averages once more: on patterns
-as fine as a pixel it leaves less aliasing than an average over exact areas, at two thirds to a fifth of its time (from 1.1 to 3.1 times
-smaller). Growing interpolates linearly.
+halves by averages of 2 x 2 pixels as often as fits and does the rest by torch's antialiased interpolation, which has vector code for
+uint8: between 1 and 2 times smaller it takes a quarter to a half of the time of OpenCV's average over areas. Growing interpolates linearly.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import torch
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
+from torch.nn import functional
 
 from mmssl.types import Box, Frames
 
@@ -65,12 +65,11 @@ def _resize(part: np.ndarray, height: int, width: int) -> np.ndarray:
         part = cv2.resize(part[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
     if part.shape[:2] == (height, width):
         return part
-    if part.shape[0] > 2 * height or part.shape[1] > 2 * width:  # squeezed along one axis
-        return cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
-    if part.shape[0] < height or part.shape[1] < width:
+    if part.shape[0] <= height and part.shape[1] <= width:
         return cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
-    double = cv2.resize(part, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
-    return cv2.resize(double, (width, height), interpolation=cv2.INTER_AREA)
+    planes = torch.from_numpy(part).permute(2, 0, 1)[None]
+    shrunk = functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)
+    return shrunk[0].permute(1, 2, 0).numpy()
 
 
 def _coded_corners(box: Box, turns: int, mirrored: bool) -> tuple[float, float, float, float]:
