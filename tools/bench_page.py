@@ -22,11 +22,21 @@ MET = {True: "met", False: "**missed**", None: "not measured"}
 MACHINE = ("processor", "cores", "python", "torch", "torchvision", "av", "decord", "opencv-python-headless")
 
 
-def measure(folder: Path, suite: str, *, reps: int) -> dict[str, Any]:
+def measure(folder: Path, suite: str, *, reps: int, media: Path | None) -> dict[str, Any]:
     """The result of one suite, run in a process of its own."""
     path = folder / f"bench-{suite}.json"
     if not path.is_file():
-        command = [sys.executable, "-m", "mmssl.cli", "bench", suite, "--json", "--reps", str(reps)]
+        command = [
+            sys.executable,
+            "-m",
+            "mmssl.cli",
+            "bench",
+            suite,
+            "--json",
+            "--reps",
+            str(reps),
+            *(["--media", str(media)] if media else []),
+        ]
         write_aside(path, subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return json.loads(path.read_text())
 
@@ -70,14 +80,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the JSON of each suite goes")
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES))
     parser.add_argument("--reps", type=int, default=7)
+    parser.add_argument("--media", type=Path, help="a folder of real clips, beside those that are made")
     parser.add_argument("--page", type=Path, help="Markdown file to write")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, Any]] = {}
     out = given.page or given.folder / "speed.md"
     for suite in given.only:
-        results[suite] = measure(given.folder, suite, reps=given.reps)
-        write_aside(out, page(results, f"python tools/bench_page.py work/bench --reps {given.reps}").encode())
+        results[suite] = measure(given.folder, suite, reps=given.reps, media=given.media)
+        command = f"python tools/bench_page.py work/bench --reps {given.reps}{f' --media {given.media}' if given.media else ''}"
+        write_aside(out, page(results, command).encode())
     print(out.read_text())
 
 
