@@ -99,7 +99,7 @@ class Painter:
         plane = painted.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8)
         shape, strides = (plane.height, plane.width, 3), (plane.line_size, 3, 1)
-        return np.lib.stride_tricks.as_strided(rows, shape, strides, writeable=False)
+        return np.lib.stride_tricks.as_strided(rows, shape, strides)  # writable: torch takes no other arrays
 
 
 class Canvas:
