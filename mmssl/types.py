@@ -56,6 +56,8 @@ class Cue(NamedTuple):
 
 
 LOUDNESS_HOP = 0.1  # seconds that one value of `Source.loudness` covers
+MOTION_HOP = 0.25  # seconds that one value of `Source.motion` covers
+MOTION_STEP = 0.125  # seconds between the two pictures of which it is the difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ class Source:
     """What the index knows about one file. No pixels, no samples.
 
     `loudness` holds the RMS level in dBFS of each `LOUDNESS_HOP` seconds of sound, counted from time 0.0 (not from the
-    start of the audio stream); it is empty where the index was told not to measure it.
+    start of the audio stream); it is empty where the index was told not to measure it. `motion` holds for each `MOTION_HOP`
+    seconds, counted likewise, the mean absolute change of brightness (0 to 255) between pictures `MOTION_STEP` apart, of
+    the picture shrunk to a short side of 64 pixels; it is empty unless the index was told to measure it.
     """
 
     id: str  # path under the root, posix, without suffix: stable across machines
@@ -75,6 +79,7 @@ class Source:
     audio: Span | None = None  # when the sound stream has samples
     cues: tuple[Cue, ...] = ()
     loudness: tuple[float, ...] = ()
+    motion: tuple[float, ...] = ()
 
     @property
     def has_video(self) -> bool:
@@ -115,7 +120,35 @@ class Wave:
     rate: int
 
 
-Request = Frames | Wave
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Ask for texts as token ids -> int64 (len(texts), length), cut off or padded at the end.
+
+    A text may be a pair, which the tokenizer joins as it joins two segments. A text may hold the tokenizer's special tokens by their
+    names ("[MASK]"). `tokenizer` is the path or name that `mmssl.data.tokens.load_tokenizer` takes. No file is opened for it.
+    """
+
+    texts: tuple[str | tuple[str, str], ...]
+    length: int
+    tokenizer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Ask for the optical flow from the pictures at `times` to those `step` seconds later -> float16 (T, 2, height, width).
+
+    Channel 0 points right, channel 1 down, in pixels of the output for one `step`. `size` and `box` as in `Frames`. `method`: "dis"
+    (OpenCV, no weights) or "raft" (torchvision, where its weights are at hand).
+    """
+
+    times: tuple[float, ...]
+    step: float
+    size: int | tuple[int, int]
+    box: Box | None = None
+    method: str = "dis"
+
+
+Request = Frames | Wave | Text | Flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +188,15 @@ class InputSpec:
     fps: float = 0.0
     rate: int = 0  # samples a second
     seconds: float = 0.0
+    tokens: int = 0  # longest text
+    tokenizer: str = ""  # path or name, as `Text.tokenizer`
 
 
 class Features(NamedTuple):
     """What an encoder gives: one vector for each clip, and the grid from which it was pooled."""
 
     pooled: Tensor  # (N, D)
-    grid: Tensor  # frame and video (N, T, H, W, D); audio (N, T, F, D)
+    grid: Tensor  # frame, video and flow (N, T, H, W, D); audio (N, T, F, D); text (N, L, D)
     valid: Tensor | None = None  # bool, grid's shape without D; None: all of it
 
 

@@ -18,9 +18,11 @@ from mmssl.downstream.evaluate import evaluate
 from mmssl.downstream.evaluation_file import evaluation_path, read_calibration, read_evaluation, write_evaluation
 from mmssl.downstream.examples import gather
 from mmssl.downstream.features import Extraction, Question, Space, extract, model_digest
+from mmssl.downstream.judging import judge
 from mmssl.downstream.localize import Localization, localize
 from mmssl.downstream.pairing import Corresponds, Pairing, choose, pair
 from mmssl.downstream.report import Examples, read_data, write_report
+from mmssl.objectives.base import Judges
 from mmssl.run import Run, corpora_of, load_run
 from mmssl.training.log import METRICS_FILE, read_metrics
 from mmssl.types import InputError, MediaError, Source
@@ -74,40 +76,63 @@ def evaluate_run(
         what was saved: {"step", "data", "objectives": {name: figures}}, see `mmssl.downstream.evaluate`.
 
     Raises:
-        InputError: no objective of the run compares picture and sound, or there is nothing held out.
+        InputError: no objective of the run can be evaluated, or there is nothing held out.
     """
     loaded = load_run(run, step=step, device=device)
-    pairings = pairings_of(loaded, device=device)
-    if not pairings:
-        raise InputError(
-            f"no objective of {run} ({', '.join(loaded.objectives)}) compares picture and sound; there is nothing to evaluate"
-        )
+    able = [name for name, objective in loaded.objectives.items() if isinstance(objective, Corresponds | Judges)]
+    if not able:
+        raise InputError(f"no objective of {run} ({', '.join(loaded.objectives)}) can be evaluated on its own")
     parts = parts_of(loaded)
     other = None if data is None else list(open_corpus(data))
     figures: dict[str, Any] = {}
-    groups: dict[int, list[Pairing]] = {}  # objectives of one stream share their cuts and the opened files
-    streams = {item["name"].rpartition(".")[2]: i for i, s in enumerate(loaded.config.streams) for item in s.objectives}
-    for pairing in pairings:
-        groups.setdefault(streams[pairing.name], []).append(pairing)
     columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
-        for group in groups.values():
-            task = bar.add_task("files", total=None)
-            part = parts[group[0].name]
+        for stream in loaded.config.streams:  # objectives of one stream share their cuts and the opened files
+            names = [name for item in stream.objectives if (name := item["name"].rpartition(".")[2]) in able]
+            if not names:
+                continue
+            part = parts[names[0]]
             if other is None and not part.held_out:
                 raise InputError(f"{run} held no sources out (holdout: 0); name data to evaluate on")
-            figures |= evaluate(
-                group,
-                part.held_out if other is None else other,
-                part.training,
-                seed=loaded.config.seed,
-                clips=clips,
-                on_source=lambda task=task: bar.advance(task),
-                on_plan=lambda total, task=task: bar.update(task, total=total),
-            )
+            figures |= _stream_figures(loaded, names, part, other or part.held_out, clips=clips, device=device, bar=bar)
     content = {"step": loaded.step, "data": str(data) if data else "held out", "objectives": figures}
     write_evaluation(evaluation_path(run, None if data is None else data.stem), content)
     return content
+
+
+def _stream_figures(
+    run: Run, names: list[str], part: Parts, held_out: list[Source], *, clips: int, device: str, bar: Progress
+) -> dict[str, dict[str, Any]]:
+    figures: dict[str, dict[str, Any]] = {name: {} for name in names}
+    paired = [pairing for pairing in pairings_of(run, device=device) if pairing.name in names]
+    judges = {name: objective for name in names if isinstance(objective := run.objectives[name], Judges)}
+    if paired:
+        task = bar.add_task("files", total=None)
+        found = evaluate(
+            paired,
+            held_out,
+            part.training,
+            seed=run.config.seed,
+            clips=clips,
+            on_source=lambda: bar.advance(task),
+            on_plan=lambda total: bar.update(task, total=total),
+        )
+        figures = {name: values | found.get(name, {}) for name, values in figures.items()}
+    if judges:
+        task = bar.add_task("files", total=None)
+        found = judge(
+            judges,
+            {name: run.objectives[name].views for name in judges},
+            run.encoders,
+            held_out,
+            seed=run.config.seed,
+            clips=clips,
+            device=device,
+            on_source=lambda count: bar.advance(task, count),
+            on_plan=lambda total: bar.update(task, total=total),
+        )
+        figures = {name: values | found.get(name, {}) for name, values in figures.items()}
+    return figures
 
 
 def localize_run(

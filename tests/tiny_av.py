@@ -5,6 +5,7 @@ A scene has a kind: one cell of its noisy picture (4 x 4 cells of 4 px) shows th
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,6 +63,63 @@ def tiny_encoders(constant: bool = False, parts: int = 1, double: bool = False, 
     torch.manual_seed(seed)
     encoders: dict[str, Encoder] = {"video": TinyFrames(constant=constant), "audio": TinySounds(parts=parts, constant=constant)}
     return {role: encoder.double() for role, encoder in encoders.items()} if double else encoders
+
+
+class TinyFlow(Encoder):
+    """Like `TinyFrames`, of flow (N, T, 2, H, W)."""
+
+    modality = "flow"
+
+    def __init__(self, dim: int = 16) -> None:
+        super().__init__(dim=dim, spec=InputSpec(size=SIZE), arguments={"dim": dim})
+        self.conv = nn.Conv2d(2, dim, CELL, CELL)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Features:
+        grid = F.relu(self.conv(x.flatten(0, 1).to(self.conv.weight.dtype))).unflatten(0, x.shape[:2])
+        grid = grid.permute(0, 1, 3, 4, 2).contiguous()
+        return Features(grid.mean(dim=(1, 2, 3)), grid)
+
+
+VOCABULARY, PAD = 64, 0
+
+
+class TinyText(Encoder):
+    """One linear mixing of token embeddings with their neighbours; knows the tokenizer "tiny", see `tiny_tokens`."""
+
+    modality = "text"
+
+    def __init__(self, dim: int = 20, tokens: int = 16) -> None:
+        super().__init__(dim=dim, spec=InputSpec(tokens=tokens, tokenizer="tiny"), arguments={"dim": dim, "tokens": tokens})
+        self.embed = nn.Embedding(VOCABULARY, dim)
+        self.mix = nn.Linear(3 * dim, dim)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Features:
+        valid = x != PAD if valid is None else valid
+        embedded = self.embed(x) * valid[..., None]
+        grid = torch.tanh(self.mix(torch.cat([embedded, embedded.roll(1, 1), embedded.roll(-1, 1)], dim=-1)))
+        count = valid.sum(1, keepdim=True).clamp(min=1)
+        return Features((grid * valid[..., None]).sum(1) / count, grid, valid)
+
+
+def tiny_tokens(texts, length: int) -> Tensor:
+    """Token ids (P, length) by a hash of each word: 1 to 4 are special, as [CLS] [SEP] [MASK] [UNK] would be."""
+    rows = torch.zeros(len(texts), length, dtype=torch.int64)
+    for row, text in zip(rows, texts, strict=True):
+        parts = (text,) if isinstance(text, str) else text
+        ids = [1]
+        for part in parts:
+            ids += [5 + zlib.crc32(word.encode()) % (VOCABULARY - 5) for word in part.split()] + [2]
+        row[: min(length, len(ids))] = torch.tensor(ids[:length])
+    return rows
+
+
+TINY = {"frame": TinyFrames, "video": TinyFrames, "audio": TinySounds, "flow": TinyFlow, "text": TinyText}
+
+
+def tiny_for(cls: type[Objective], seed: int = 0) -> dict[str, Encoder]:
+    """A tiny encoder for each role of an objective, of the modality that it names first."""
+    torch.manual_seed(seed)
+    return {role: TINY[modalities[0]]() for role, modalities in cls.roles.items()}
 
 
 def build(name: str, encoders: Mapping[str, Encoder], **arguments: Any) -> Objective:

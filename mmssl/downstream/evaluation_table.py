@@ -25,6 +25,8 @@ def figure_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, 
     for key in ("accuracy", "accuracy_training_threshold", "synchronisation"):
         if key in figures:
             yield NAMES[key], figures[key], f"chance {figures[key]['chance']:.3f}"
+    for key, entry in figures.get("judged", {}).items():
+        yield key.replace("_", " "), entry, f"chance {entry['chance']:.3f}" if "chance" in entry else ""
     retrieval = figures.get("retrieval", {})
     for way in ("video_to_audio", "audio_to_video"):
         for measure, entry in retrieval.get(way, {}).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -44,6 +44,22 @@ class Objective(nn.Module, ABC):
         del carry, step
 
 
+class Judged(NamedTuple):
+    """How one question went, row by row."""
+
+    values: Tensor  # (n,) or (n, k): outcomes in 0..1, or any figure whose mean over rows is meant
+    chance: float | None = None  # the mean that knowing nothing gives; None where there is none to state
+
+
+@runtime_checkable
+class Judges(Protocol):
+    """An objective whose answers can be told right from wrong row by row: what `mmssl evaluate` measures on held-out sources."""
+
+    def judge(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Judged]:
+        """Questions by name ("accuracy" for the main one), answered for one batch in eval mode."""
+        ...
+
+
 @runtime_checkable
 class Localizes(Protocol):
     """An objective with an embedding space shared by picture and sound, usable downstream."""
@@ -66,4 +82,4 @@ def objective_class(name: str) -> type[Objective]:
     return find_component(name, package="mmssl.objectives", contract=Objective)
 
 
-__all__ = ["Batch", "Encoder", "Localizes", "Objective", "objective_class"]
+__all__ = ["Batch", "Encoder", "Judged", "Judges", "Localizes", "Objective", "objective_class"]

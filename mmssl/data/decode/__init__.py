@@ -18,7 +18,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mmssl.types import Backend, Frames, InputError, Request, Source, Wave
+from mmssl.types import Backend, Flow, Frames, InputError, Request, Source, Text, Wave
 
 MAX_RATE = 384_000
 MAX_SIDE = 8192
@@ -49,6 +49,8 @@ def answer(source: Source, requests: Iterable[Request], *, backend: Backend = "p
 
 def check(request: Request) -> None:
     """Raise `InputError` for a request that no file could answer."""
+    if isinstance(request, Text | Flow):
+        raise InputError(f"{type(request).__name__} cannot be asked for yet")
     if isinstance(request, Wave):
         if not (math.isfinite(request.start) and math.isfinite(request.seconds) and request.seconds > 0):
             raise InputError(f"{request}: a window needs a finite start and a length above 0 s")
