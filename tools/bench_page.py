@@ -7,19 +7,18 @@ Example: python tools/bench_page.py work/bench --page docs/results/speed.md
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from pages import arguments, head
+
 from mmssl.commands.bench import SUITES
 from mmssl.files import write_aside
 
 MET = {True: "met", False: "**missed**", None: "not measured"}
-MACHINE = ("processor", "cores", "python", "torch", "torchvision", "av", "decord", "opencv-python-headless")
 
 
 def measure(folder: Path, suite: str, *, reps: int, media: Path | None) -> dict[str, Any]:
@@ -43,16 +42,8 @@ def measure(folder: Path, suite: str, *, reps: int, media: Path | None) -> dict[
 
 def page(results: dict[str, dict[str, Any]], command: str) -> str:
     """The figures as Markdown."""
-    machine = next(iter(results.values()))["machine"]
     lines = [
-        "# Speed",
-        "",
-        f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}; {', '.join(f'{key} {machine[key]}' for key in MACHINE if key in machine)}. Command:",
-        "",
-        "```bash",
-        command,
-        "```",
-        "",
+        *head("Speed", command, here=next(iter(results.values()))["machine"]),
         "Ratios come from interleaved runs, one process for each contender, in shuffled order; medians, with quartiles. CPU time is the clock to trust; times in milliseconds hold for this machine and hour only.",
         "",
         "| suite | target | limit | measured | |",
@@ -76,12 +67,10 @@ def _cell(value: object) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the JSON of each suite goes")
+    parser = arguments(__doc__ or "", "where the JSON of each suite goes")
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES))
     parser.add_argument("--reps", type=int, default=7)
     parser.add_argument("--media", type=Path, help="a folder of real clips, beside those that are made")
-    parser.add_argument("--page", type=Path, help="Markdown file to write")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, Any]] = {}

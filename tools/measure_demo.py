@@ -7,13 +7,12 @@ Example: python tools/measure_demo.py work/ --seeds 0 1 2 --steps 500 --page doc
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import json
 from pathlib import Path
 from typing import Any
 
-from mmssl.bench.result import machine
+from pages import arguments, figure, head
+
 from mmssl.data.toyworld import make_toyworld
 from mmssl.demo import HELD_OUT_CLIPS, TRAIN_CLIPS, demo_config
 from mmssl.files import write_aside
@@ -51,16 +50,8 @@ def measure(root: Path, seed: int, steps: int) -> dict[str, Any]:
 
 def page(found: dict[int, dict[str, Any]], steps: int, command: str) -> str:
     """The figures as Markdown."""
-    here = machine()
     lines = [
-        "# What the demo reaches",
-        "",
-        f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {here['processor']}, {here['cores']} cores, torch {here['torch']}, {steps} steps of 64 cuts. Command:",
-        "",
-        "```bash",
-        command,
-        "```",
-        "",
+        *head("What the demo reaches", command, more=f"{steps} steps of 64 cuts"),
         "Each figure with its 95 % interval over held-out clips. Correspondence: own sound against those of all other clips, balanced; each clip is judged by a threshold fitted on other held-out clips,",
         "and in the next column by one fitted on training clips (whose own scores may be memorised). Pointing is strict: the map's maximum lies on the mask of a thing that sounds. The last",
         "columns are what a guess reaches that hears nothing (the better of the picture's centre and whatever moves), and the model's own map under a wrong sound. Harder worlds are tests only: the model is",
@@ -83,35 +74,29 @@ def _row(seed: int, world: str, name: str, figures: dict[str, Any]) -> str:
         world,
         name,
         str(figures["sources"]),
-        _cell(figures["accuracy"]),
+        figure(figures["accuracy"]),
         f"{figures['accuracy_training_threshold']['value']:.3f}",
-        _cell(figures["retrieval"]["video_to_audio"]["R@1"]),
+        figure(figures["retrieval"]["video_to_audio"]["R@1"]),
     ]
     if pointing:
         deaf = max((pointing["centre"], pointing["motion"]), key=lambda entry: entry["value"])
-        cells += [_cell(pointing["model"]), _cell(deaf), _cell(pointing["wrong_sound"])]
+        cells += [figure(pointing["model"]), figure(deaf), figure(pointing["wrong_sound"])]
     else:
         cells += ["", "", ""]
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(entry: dict[str, Any]) -> str:
-    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
-
-
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="folder for worlds and runs")
+    parser = arguments(__doc__ or "", "for worlds and runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--page", type=Path, help="Markdown file to write")
     given = parser.parse_args()
     command = f"python tools/measure_demo.py work/ --seeds {' '.join(map(str, given.seeds))} --steps {given.steps}"
     found: dict[int, dict[str, Any]] = {}
-    out = given.page or given.root / "demo.md"
+    out = given.page or given.folder / "demo.md"
     for seed in given.seeds:
-        found[seed] = measure(given.root, seed, given.steps)
+        found[seed] = measure(given.folder, seed, given.steps)
         write_aside(out, page(found, given.steps, command).encode())
     print(out.read_text())
 

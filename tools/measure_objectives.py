@@ -7,13 +7,12 @@ Example: python tools/measure_objectives.py work/ --only l3 avts --page docs/res
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmssl.bench.result import machine
+from pages import arguments, figure, head
+
 from mmssl.config import load_config
 from mmssl.data.toyworld import make_toyworld
 from mmssl.files import write_aside
@@ -63,16 +62,8 @@ def measure(root: Path, name: str, *, seed: int) -> dict[str, Any]:
 
 def page(found: dict[str, dict[str, Any]], command: str) -> str:
     """The figures as Markdown."""
-    here = machine()
     lines = [
-        "# Each objective and its control",
-        "",
-        f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {here['processor']}, {here['cores']} cores, torch {here['torch']}. Command:",
-        "",
-        "```bash",
-        command,
-        "```",
-        "",
+        *head("Each objective and its control", command),
         f"`configs/tiny/NAME.yaml` on the default toy world, and the same on a world of the same seed in which the link is cut ({CLIPS} clips each, 420 of them held out). The figure is an accuracy",
         f"with chance at 0.5 and its 95 % interval over held-out clips. It has to reach the level on the whole world, and lie within {NEAR_CHANCE} of 0.5 on the cut one.",
         "",
@@ -93,8 +84,8 @@ def page(found: dict[str, dict[str, Any]], command: str) -> str:
             question,
             str(conditions["whole"]["steps"]),
             f"{proof.level:.2f}",
-            _cell(whole),
-            _cell(cut),
+            figure(whole),
+            figure(cut),
             f"`{proof.cut}`",
             "yes" if holds else "**no**",
         ]
@@ -102,23 +93,17 @@ def page(found: dict[str, dict[str, Any]], command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(entry: dict[str, Any]) -> str:
-    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
-
-
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="folder for worlds and runs")
+    parser = arguments(__doc__ or "", "for worlds and runs")
     parser.add_argument("--only", nargs="+", choices=list(PROOFS), default=list(PROOFS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--page", type=Path, help="Markdown file to write")
     given = parser.parse_args()
     only = "" if given.only == list(PROOFS) else f" --only {' '.join(given.only)}"
     found: dict[str, dict[str, Any]] = {}
-    out = given.page or given.root / "objectives.md"
+    out = given.page or given.folder / "objectives.md"
     for name in given.only:
-        found[name] = measure(given.root, name, seed=given.seed)
+        found[name] = measure(given.folder, name, seed=given.seed)
         write_aside(out, page(found, f"python tools/measure_objectives.py work/{only} --seed {given.seed}").encode())
     print(out.read_text())
 
