@@ -26,7 +26,7 @@ def describe(name: str) -> dict[str, Any]:
         InputError: there is no objective of that name.
     """
     cls = objective_class(name)
-    explanation = inspect.cleandoc(inspect.getmodule(cls).__doc__ or "")  # type: ignore[union-attr]
+    explanation = inspect.cleandoc(inspect.getmodule(cls).__doc__ or "")
     title = " ".join(explanation.partition("\n\n")[0].split())
     return {
         "name": name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from fractions import Fraction
 from pathlib import Path
 
@@ -148,3 +149,22 @@ def test_shrinking_by_whole_powers_of_two_is_the_mean_of_areas():
     picture = np.random.default_rng(0).integers(0, 256, size=(512, 512, 3), dtype=np.uint8)
     mean = picture.reshape(128, 4, 128, 4, 3).astype(np.float64).mean(axis=(1, 3))
     assert np.abs(cut(picture, box=Box(0.0, 0.0, 1.0, 1.0), size=(128, 128)) - mean).max() <= 1.0  # rounded twice
+
+
+@pytest.mark.parametrize("turn", [0, 90])
+def test_no_decoded_frame_waits_for_the_cycle_collector(turn: int, tmp_path: Path) -> None:
+    """A frame holds megabytes; Python looks for cycles by the number of objects, so hundreds of frames would pile up."""
+    path = tmp_path / "a.mp4"
+    make_film(path, frames=30, options=X264, turn=turn)
+    request = Frames((0.0, 0.4, 0.8), 64)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            answer(Source("a", path), [request])
+            for _ in play_frames(path, fps=5):
+                pass
+            shown(path)
+        assert [thing for thing in gc.get_objects() if isinstance(thing, av.VideoFrame)] == []
+    finally:
+        gc.enable()

@@ -19,6 +19,7 @@ import av.logging
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
@@ -132,7 +133,9 @@ def orientation(frame: VideoFrame) -> tuple[int, bool]:
 
     From the display matrix that the file gives with the frame; angles are taken to the nearest quarter turn.
     """
-    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]  # PyAV's stub knows one key only
+    # Not `frame.side_data`: the frame would keep that container, which keeps the frame, and megabytes of pixels would stay until Python
+    # looks for cycles, which it does by counting objects, not bytes.
+    matrix = SideDataContainer(frame).get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]  # PyAV's stub knows one key only
     if matrix is None:
         return 0, False
     a, b, _, c, d, *_ = np.frombuffer(matrix, "<i4", count=9).tolist()
