@@ -1,0 +1,181 @@
+"""Every objective: what it learns of the toy world, the same with the link cut, and what it learns of real clips; as one table.
+
+An objective trains by configs/tiny/NAME.yaml. Resumable: a run that is complete is not trained again, and the page is written anew after
+each. Plan fifteen minutes an objective on two cores, and run nothing beside it.
+
+Example: python tools/run_tasks.py work/ --only l3 arrow_of_time --media ../shared/media --page docs/results/tasks.md
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pages import arguments, figure, head
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from tasks import TASKS, Task
+
+from mmssl.config import load_config
+from mmssl.data.toyworld import make_toyworld
+from mmssl.files import write_aside
+from mmssl.run import CONFIG_FILE, checkpoint_step, start_run
+from mmssl.training.log import METRICS_FILE, read_metrics
+from mmssl.usage import evaluate_run
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "tiny"
+CLIPS = 1420
+NEAR = 0.05  # how far from chance the figure may lie where the link is cut
+
+
+class Job(NamedTuple):
+    """One training: an objective under one condition."""
+
+    name: str
+    condition: str  # "whole", "cut", "real"
+    seed: int
+
+    @property
+    def task(self) -> Task:
+        """How the objective is proven."""
+        return TASKS[self.name]
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What the condition changes in the config, besides the data."""
+        if self.condition == "cut":
+            return self.task.cut_overrides
+        return self.task.real_overrides if self.condition == "real" else ()
+
+
+def jobs(names: list[str], seed: int, media: Path | None) -> Iterator[Job]:
+    """All trainings that the table needs, in order."""
+    for name in names:
+        yield Job(name, "whole", seed)
+        yield Job(name, "cut", seed)
+        if media is not None and TASKS[name].real:
+            yield Job(name, "real", seed)
+
+
+def do(job: Job, root: Path, media: Path | None) -> dict[str, Any]:
+    """Train and evaluate one job (or find it done) -> its figures."""
+    run = root / f"tiny-{job.seed}-{job.name}-{job.condition}"
+    saved = run / "task.json"
+    if saved.is_file():
+        return json.loads(saved.read_text())
+    data = _data(job, root, media)
+    texts = [f"streams.0.data={data}", f"seed={job.seed}", *job.overrides]
+    config = load_config(CONFIGS / f"{job.task.config or job.name}.yaml", texts)
+    if checkpoint_step(run) != config.train.steps:
+        start_run(config, run, resume=(run / CONFIG_FILE).is_file())
+    if not (run / "evaluation.json").is_file():
+        evaluate_run(run)
+    (figures,) = json.loads((run / "evaluation.json").read_text())["objectives"].values()
+    metrics = read_metrics(run / METRICS_FILE)
+    speeds = {
+        key: [row[f"speed/{key}"] for row in metrics if f"speed/{key}" in row] for key in ("seconds_per_step", "clips_per_second")
+    }
+    found = {
+        "entry": _at(figures, job.task.figure),
+        "steps": config.train.steps,
+        "sources": figures["sources"],
+        **{key: statistics.median(values) if values else None for key, values in speeds.items()},
+    }
+    write_aside(saved, json.dumps(found, indent=2).encode())
+    return found
+
+
+def _data(job: Job, root: Path, media: Path | None) -> Path:
+    if job.condition == "real":
+        assert media is not None
+        folder = root / f"real-{'-'.join(name.replace('/', '_') for name in job.task.real)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in job.task.real:  # links: one corpus of several folders
+            link = folder / name.replace("/", "_")
+            if not link.exists():
+                link.symlink_to((media / name).resolve(), target_is_directory=True)
+        return folder
+    cut = job.task.cut if job.condition == "cut" else None
+    # The demo's measurement has the same worlds, and may have made them already.
+    label = {"sound_from_other_clip": "cut-link", None: "default"}.get(cut, cut)
+    world = root / f"world-{job.seed}-{label}"
+    make_toyworld(world, clips=CLIPS, seed=job.seed, cut=cut)
+    return world
+
+
+def _at(figures: dict[str, Any], path: str) -> dict[str, Any]:
+    for key in path.split("."):
+        if key not in figures:
+            raise SystemExit(f"the evaluation has no {path}; it has {', '.join(figures)}")
+        figures = figures[key]
+    return figures
+
+
+def page(found: dict[str, dict[str, dict[str, Any]]], command: str) -> str:
+    """The figures as Markdown."""
+    lines = [
+        *head("Every objective, its control and real clips", command),
+        f"`configs/tiny/NAME.yaml` on the default toy world ({CLIPS} clips, 420 held out), the same with the link cut, and on real clips (folders of the development media, a fifth held out by file). Every figure is on held-out files, with its",
+        f"95 % interval over files. It has to reach the level on the whole world (set before it was measured), and to lie within {NEAR} of chance where the link is cut. Step time and samples a second are medians of the whole world's run on this machine and hold for it alone.",
+        "",
+        "| objective | figure | chance | level | toy world | link cut | how it is cut | holds | real clips | which | step, s | samples/s | steps |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_row(name, conditions) for name, conditions in found.items() if "whole" in conditions]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, conditions: dict[str, dict[str, Any]]) -> str:
+    task, whole, cut, real = TASKS[name], conditions["whole"], conditions.get("cut"), conditions.get("real")
+    chance = whole["entry"].get("chance")
+    holds = ""
+    if cut is not None:
+        at_chance = cut["entry"].get("chance", chance)
+        near = at_chance is not None and abs(cut["entry"]["value"] - at_chance) <= NEAR
+        holds = "yes" if whole["entry"]["value"] >= task.level and near else "**no**"
+    cells = [
+        name,
+        task.figure.rpartition(".")[2].replace("_", " "),
+        "" if chance is None else f"{chance:.3f}",
+        f"{task.level:.2f}",
+        figure(whole["entry"]),
+        "" if cut is None else figure(cut["entry"]),
+        task.how,
+        holds,
+        "" if real is None else figure(real["entry"]),
+        "" if real is None else f"{', '.join(task.real)}; {real['sources']} held out, {real['steps']} steps",
+        *("" if whole[key] is None else f"{whole[key]:.3g}" for key in ("seconds_per_step", "clips_per_second")),
+        str(whole["steps"]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Command line."""
+    parser = arguments(__doc__ or "", "for worlds and runs")
+    parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--media", type=Path, help="folder of real clips; without it there are no real figures")
+    given = parser.parse_args()
+    only = "" if given.only == list(TASKS) else f" --only {' '.join(given.only)}"
+    media = f" --media {given.media}" if given.media else ""
+    command = f"python tools/run_tasks.py work/{only} --seed {given.seed}{media}"
+    out = given.page or given.folder / "tasks.md"
+    found: dict[str, dict[str, Any]] = {}
+    todo = list(jobs(given.only, given.seed, given.media))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        running = bar.add_task("runs", total=len(todo))
+        for job in todo:
+            bar.update(running, description=f"{job.name}, {job.condition}")
+            found.setdefault(job.name, {})[job.condition] = do(job, given.folder, given.media)
+            bar.advance(running)
+            write_aside(out, page(found, command).encode())
+    print(out.read_text())
+
+
+if __name__ == "__main__":
+    main()
