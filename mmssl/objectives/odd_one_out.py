@@ -6,8 +6,7 @@ and names that one:
 
     loss = - mean over places q of log softmax(head(v_1 .. v_Q with the odd one in place q))_q
 
-`fusion`: "concat" puts the sequences' vectors side by side behind a hidden layer; "difference" classifies the sum over pairs of their differences,
-sum_{i<j} (v_j - v_i), the paper's other way.
+with head(v_1 .. v_Q) = W relu(V [v_1; ..; v_Q] + b) + c, the paper's fusion by concatenation.
 
 The windows of all sequences are drawn alike and independently, so that neither time in the film nor order in time says anything about which is odd; a
 shuffled sequence holds the pictures that it would have held unshuffled. Each sequence is encoded once and the odd one stands in every place in turn:
@@ -21,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -99,8 +98,7 @@ class OddOneOut(Objective):
     Args:
         encoders: `video`.
         views: the cuts; None in them is filled in from the encoder.
-        fusion: how the sequences meet, see the module.
-        hidden: features of each sequence; with "concat" also units of the hidden layer.
+        hidden: features of each sequence, and units of the layer where they meet.
         cells: each sequence is summed up in `cells` x `cells` parts; 1: the pooled features alone.
         moments: and in so many parts of its time; None: 1 for a video encoder, W for one that sees pictures alone.
         frame_augment: applied in training, alike for all sequences of a row.
@@ -110,7 +108,6 @@ class OddOneOut(Objective):
 
     roles: ClassVar[Mapping[str, tuple[Modality, ...]]] = {"video": ("video", "frame")}
     places: Tensor
-    weights: Tensor
     classes: Tensor
 
     def __init__(
@@ -118,7 +115,6 @@ class OddOneOut(Objective):
         *,
         encoders: Mapping[str, Encoder],
         views: SequencesViews = SequencesViews(),
-        fusion: Literal["concat", "difference"] = "concat",
         hidden: int = 128,
         cells: int = 1,
         moments: int | None = None,
@@ -128,15 +124,13 @@ class OddOneOut(Objective):
         if hidden < 1 or cells < 1 or (moments is not None and moments < 1):
             raise InputError(f"odd_one_out: hidden {hidden}, cells {cells}, moments {moments}; at least 1 of each is needed")
         encoder, count = encoders["video"], views.sequences
-        self.views, self.fusion = views.resolve(encoder.spec), fusion
+        self.views = views.resolve(encoder.spec)
         moments = moments or ((self.views.frames or 1) if encoder.modality == "frame" else 1)
         self.summary = ClipSummary(encoder.dim, hidden, moments=moments, cells=cells)
-        wide = nn.Sequential(nn.Linear(count * hidden, hidden), nn.ReLU(), nn.Linear(hidden, count))
-        self.head = wide if fusion == "concat" else nn.Linear(hidden, count)
+        self.head = nn.Sequential(nn.Linear(count * hidden, hidden), nn.ReLU(), nn.Linear(hidden, count))
         # Row q: which sequence stands in each place when the odd one (the last) stands in place q.
         rest = torch.arange(count - 1)
         self.register_buffer("places", torch.stack([torch.cat([rest[:q], rest[-1:] + 1, rest[q:]]) for q in range(count)]))
-        self.register_buffer("weights", 2.0 * torch.arange(count) - (count - 1))  # of v_q in sum_{i<j} (v_j - v_i)
         self.register_buffer("classes", torch.arange(count))
         self.frame_augment = frame_augment
 
@@ -161,7 +155,4 @@ class OddOneOut(Objective):
         show = Members(len(self.classes), self.frame_augment if self.training else None)
         vectors = self.summary(bank.encode("video", batch["video"], show))
         placed = vectors.unflatten(0, (-1, len(self.classes)))[:, self.places]  # (n, Q, Q, hidden)
-        if self.fusion == "concat":
-            return vectors.detach(), at_least_float32(self.head(placed.flatten(2)))
-        fused = torch.einsum("nqph,p->nqh", placed, self.weights.to(placed.dtype))
-        return vectors.detach(), at_least_float32(self.head(fused))
+        return vectors.detach(), at_least_float32(self.head(placed.flatten(2)))
