@@ -47,22 +47,22 @@ class PairwiseOrder(nn.Module):
         orders: (A, M) arrangements to ask about.
     """
 
-    orders: Tensor
+    earlier: Tensor
+    later: Tensor
 
     def __init__(self, dim: int, classes: int, *, hidden: int, orders: Tensor) -> None:
         super().__init__()
         self.first = nn.Linear(dim, hidden)
         self.second = nn.Linear(dim, hidden, bias=False)
-        self.register_buffer("orders", orders.clone())
-        self.pairs = list(combinations(range(orders.shape[1]), 2))
-        self.classify = nn.Linear(len(self.pairs) * hidden, classes)
+        pairs = torch.tensor(list(combinations(range(orders.shape[1]), 2)))  # (P, 2) places
+        self.register_buffer("earlier", orders[:, pairs[:, 0]])  # (A, P): the part in the earlier place of each pair
+        self.register_buffer("later", orders[:, pairs[:, 1]])
+        self.classify = nn.Linear(len(pairs) * hidden, classes)
 
     def forward(self, parts_NMD: Tensor) -> Tensor:
         """Logits (N, A, K), float32 or wider."""
         pair = F.relu(self.first(parts_NMD)[:, :, None] + self.second(parts_NMD)[:, None])  # (N, M, M, hidden)
-        first = self.orders[:, [i for i, _ in self.pairs]]  # (A, P): the part in the earlier place of each pair
-        second = self.orders[:, [j for _, j in self.pairs]]
-        return at_least_float32(self.classify(pair[:, first, second].flatten(2)))
+        return at_least_float32(self.classify(pair[:, self.earlier, self.later].flatten(2)))
 
 
 def choice_loss(logits_NAK: Tensor, answers_A: Tensor) -> Tensor:

@@ -40,9 +40,11 @@ class Members:
         """Draws come from torch's global generator on the host."""
         x = x if self.augment is None else self.augment(x)
         x = x.unflatten(1, (self.count, -1)).flatten(0, 1)
-        if self.channel != "all":
-            drawn = torch.randint(3, (len(x),)) if self.channel == "random" else torch.full((len(x),), GREEN)
-            x = x[torch.arange(len(x), device=x.device), :, drawn.to(x.device)][:, :, None].expand_as(x)
+        if self.channel == "green":
+            x = x[:, :, GREEN : GREEN + 1].expand_as(x)
+        elif self.channel == "random":
+            drawn = torch.randint(3, (len(x),)).to(x.device, non_blocking=True)
+            x = x[torch.arange(len(x), device=x.device), :, drawn][:, :, None].expand_as(x)
         return _standard(x) if self.standard else x
 
 

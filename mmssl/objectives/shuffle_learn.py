@@ -60,6 +60,7 @@ class ShuffleAndLearn(Objective):
     """
 
     roles: ClassVar[Mapping[str, tuple[Modality, ...]]] = {"video": ("frame", "video")}
+    triples: Tensor
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class ShuffleAndLearn(Objective):
         self.summary = ClipSummary(encoders["video"].dim, hidden, cells=cells)
         meet = nn.Sequential(nn.Linear(3 * hidden, joint), nn.ReLU(), nn.Linear(joint, 1)) if joint else nn.Linear(3 * hidden, 1)
         self.verify = meet
+        self.register_buffer("triples", torch.tensor(TUPLES))
         self.frame_augment = frame_augment
 
     def forward(self, batch: Batch, bank: EncoderBank) -> Loss:
@@ -101,7 +103,7 @@ class ShuffleAndLearn(Objective):
         """The parts' vectors (5 * n, hidden), and logits (n, 6): above zero where the model says "in order"."""
         show = Members(5, self.frame_augment if self.training else None)
         parts = self.summary(bank.encode("video", batch["video"], show))
-        triples = parts.unflatten(0, (-1, 5))[:, torch.tensor(TUPLES, device=parts.device)]  # (n, 6, 3, hidden)
+        triples = parts.unflatten(0, (-1, 5))[:, self.triples]  # (n, 6, 3, hidden)
         return parts.detach(), at_least_float32(self.verify(triples.flatten(2))).squeeze(2)
 
 
