@@ -13,7 +13,7 @@ earlier ones, so that blur builds up and jumps back at each key frame: clips are
 without regard to key frames, and a run on frozen film (`mmssl toyworld --cut frozen`) shows what is left of it.
 
 Motion that obeys reversible laws looks the same both ways: no network can do better than chance on bodies that fly and bounce without loss, as those of
-the toy world do.
+the default toy world do (its difficulty "lossy" takes speed away at impacts).
 
 N rows, T frames.
 """
