@@ -169,32 +169,36 @@ def _rate(asked: int | None, sound: InputSpec) -> int:
     return rate
 
 
-def _size(asked: int | None, picture: InputSpec) -> int:
+def fill_size(asked: int | None, picture: InputSpec) -> int:
+    """The side in pixels that views ask for, else that the encoder names. Raises `InputError` where neither says."""
     size = asked or picture.size
     if not size:
         raise InputError("the video encoder takes any picture size, so views.size must say which, for example 128")
     return size
 
 
-def _check(fine: bool, text: str) -> None:
+def check(fine: bool, text: str) -> None:
+    """Raise `InputError(text)` unless `fine`."""
     if not fine:
         raise InputError(text)
 
 
-def _check_crop(crop: tuple[float, float]) -> None:
-    _check(0.0 < crop[0] <= crop[1] <= 1.0, f"views.crop is {crop}; give (low, high) with 0 < low <= high <= 1")
+def check_crop(crop: tuple[float, float]) -> None:
+    """Raise `InputError` unless `crop` is a rising pair of shares above 0."""
+    check(0.0 < crop[0] <= crop[1] <= 1.0, f"views.crop is {crop}; give (low, high) with 0 < low <= high <= 1")
 
 
-def _check_region(region: tuple[float, float, float, float]) -> None:
+def check_region(region: tuple[float, float, float, float]) -> None:
+    """Raise `InputError` unless `region` lies in the picture."""
     left, top, width, height = region
     inside = 0.0 <= left < 1.0 and 0.0 <= top < 1.0 and 0.0 < width <= 1.0 - left + 1e-9 and 0.0 < height <= 1.0 - top + 1e-9
-    _check(inside, f"views.region is {region}; give (left, top, width, height) as shares of the picture, all of it inside")
+    check(inside, f"views.region is {region}; give (left, top, width, height) as shares of the picture, all of it inside")
 
 
 def _check_fits(frames: int | None, fps: float | None, seconds: float | None) -> None:
     if frames and fps and seconds:
         lasts = (frames - 1) / fps
-        _check(
+        check(
             lasts < seconds,
             f"{frames} frames at {fps:g} fps last {lasts:.2f} s, longer than the {seconds:g} s of sound that they must lie in; "
             "lower views.frames or raise views.seconds",
@@ -226,12 +230,12 @@ class PairViews(Views):
     apart: float = 0.0  # seconds between the window and a second one of the same source; 0: no second one
 
     def __post_init__(self) -> None:
-        _check_crop(self.crop)
-        _check_region(self.region)
-        _check(0.0 <= self.loud <= 1.0, f"views.loud is {self.loud}; it is a share of draws, 0 to 1")
-        _check(self.frames is None or self.frames >= 1, f"views.frames is {self.frames}; at least one frame is needed")
-        _check(self.seconds is None or self.seconds > 0, f"views.seconds is {self.seconds}; give a length above 0")
-        _check(self.apart >= 0.0, f"views.apart is {self.apart}; give seconds >= 0 (0: no second window)")
+        check_crop(self.crop)
+        check_region(self.region)
+        check(0.0 <= self.loud <= 1.0, f"views.loud is {self.loud}; it is a share of draws, 0 to 1")
+        check(self.frames is None or self.frames >= 1, f"views.frames is {self.frames}; at least one frame is needed")
+        check(self.seconds is None or self.seconds > 0, f"views.seconds is {self.seconds}; give a length above 0")
+        check(self.apart >= 0.0, f"views.apart is {self.apart}; give seconds >= 0 (0: no second window)")
         _check_fits(self.frames, self.fps, self.seconds)
 
     def resolve(self, picture: InputSpec, sound: InputSpec) -> PairViews:
@@ -241,7 +245,7 @@ class PairViews(Views):
             frames=self.frames or picture.frames or 1,
             seconds=self.seconds or sound.seconds or 1.0,
             fps=picture.fps if self.fps is None else self.fps,
-            size=_size(self.size, picture),
+            size=fill_size(self.size, picture),
             rate=_rate(self.rate, sound),
         )
 
@@ -312,16 +316,16 @@ class SyncViews(Views):
     min_loudness: float = -60.0  # dBFS; pairs with a quieter window are drawn only where no other turns up
 
     def __post_init__(self) -> None:
-        _check_crop(self.crop)
-        _check_region(self.region)
-        _check(self.min_shift > 0.0, f"views.min_shift is {self.min_shift}; a shift of 0 is no shift")
-        _check(0.0 <= self.overlapping <= 1.0, f"views.overlapping is {self.overlapping}; it is a share of draws, 0 to 1")
-        _check(
+        check_crop(self.crop)
+        check_region(self.region)
+        check(self.min_shift > 0.0, f"views.min_shift is {self.min_shift}; a shift of 0 is no shift")
+        check(0.0 <= self.overlapping <= 1.0, f"views.overlapping is {self.overlapping}; it is a share of draws, 0 to 1")
+        check(
             self.max_shift is None or self.max_shift > self.min_shift,
             f"views.max_shift is {self.max_shift} s but views.min_shift is {self.min_shift} s; it must be larger",
         )
         if self.seconds is not None:
-            _check(
+            check(
                 self.overlapping == 0.0 or self.min_shift < self.seconds,
                 f"windows of {self.seconds} s that are {self.min_shift} s apart cannot overlap; lower views.min_shift",
             )
@@ -336,7 +340,7 @@ class SyncViews(Views):
             seconds=seconds,
             fps=fps,
             frames=self.frames or picture.frames or max(1, math.floor(seconds * fps + 1e-6)),
-            size=_size(self.size, picture),
+            size=fill_size(self.size, picture),
             rate=_rate(self.rate, sound),
         )
 

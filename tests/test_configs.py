@@ -37,6 +37,9 @@ SMALL = [  # what keeps a config meant for a GPU or for hours small enough for a
     "train.workers=0",
 ]
 
+# Those that show a clip in several ways or take several clips of it: 16 frames each would be too long for 1.6 s, or minutes of a GPU's network.
+SEVERAL_CLIPS = ("clip_order", "odd_one_out", "arrow_of_time", "playback_rate", "video_rotation", "cubic_puzzle")
+
 
 @pytest.mark.parametrize("path", ALL, ids=name)
 def test_it_trains_two_steps_and_loads_again(path, toy, tmp_path):
@@ -52,6 +55,12 @@ def test_it_trains_two_steps_and_loads_again(path, toy, tmp_path):
             if objective["name"] == "avts":  # the clips last 1.6 s
                 bins = 3 if objective["centre"] else 1
                 overrides += [f"{where}.views.seconds=0.5", f"{where}.views.frames=6", f"{where}.bins={bins}"]
+            if objective["name"] in SEVERAL_CLIPS:
+                overrides.append(
+                    f"{where}.views.frames={8 if objective['name'] == 'playback_rate' else 4}"
+                )  # s3d takes no fewer than 8
+            if objective["name"] == "odd_one_out":
+                overrides.append(f"{where}.views.sequences=2")
     start_run(load_config(path, overrides), tmp_path / "run", display=False)
     run = load_run(tmp_path / "run")
     assert run.step == 2

@@ -145,6 +145,7 @@ class Poison:
     """An augmentation that must not be called."""
 
     roll: int = 0
+    flip: float = 0.0
 
     def __call__(self, x: Tensor) -> Tensor:
         raise AssertionError("augmented in eval mode")

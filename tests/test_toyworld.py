@@ -231,12 +231,15 @@ def test_sounders_are_struck_often_enough_to_be_found() -> None:
 # -- motion -------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("restitution", [1.0, 0.6])
 @pytest.mark.parametrize("gravity", [0.0, 120.0])
-def test_bodies_stay_in_the_box_and_out_of_each_other(gravity: float) -> None:
+def test_bodies_stay_in_the_box_and_out_of_each_other(gravity: float, restitution: float) -> None:
     starts = [Piece(0, 30, 30, 70, 20, 0, 1), Piece(0, 90, 40, -50, 60, 0, 1), Piece(0, 60, 90, 30, -80, 0, 1)]
     radii = [14.0, 20.0, 17.0]
-    flights, impacts = fly(starts, radii, [0, 0, 0], box=(5, 5, 122, 122), gravity=gravity, seconds=8.0, scale=1.0)
-    assert len(impacts) > 15 and any(impact.other >= 0 for impact in impacts)
+    flights, impacts = fly(
+        starts, radii, [0, 0, 0], box=(5, 5, 122, 122), gravity=gravity, seconds=8.0, scale=1.0, restitution=restitution
+    )
+    assert len(impacts) > 8 and any(impact.other >= 0 for impact in impacts)
     times = np.linspace(0, 8, 4001)
     paths = np.stack([flight.at(times)[:, :2] for flight in flights])  # (K, T, 2)
     for path, radius in zip(paths, radii, strict=True):
@@ -250,6 +253,25 @@ def test_bodies_stay_in_the_box_and_out_of_each_other(gravity: float) -> None:
         else:
             gap = {-2: x - 5, -3: 122 - x, -4: y - 5, -5: 122 - y}[impact.other]
         assert gap == pytest.approx(radii[impact.body], abs=1e-6)
+
+
+@pytest.mark.parametrize(("preset", "low", "high"), [("default", 0.97, 1.03), ("lossy", 0.0, 0.7)])
+def test_only_lossy_worlds_lose_speed(preset: str, low: float, high: float) -> None:
+    """Mean squared speed of the last pieces of flight over that of the first, where nothing falls: the direction of time."""
+    first, last = 0.0, 0.0
+    for index in range(60):
+        for flight in draw_scene(0, index, "here", PRESETS[preset]).flights:
+            if flight.gravity == 0.0:
+                first += flight.pieces[0].vx ** 2 + flight.pieces[0].vy ** 2
+                last += flight.pieces[-1].vx ** 2 + flight.pieces[-1].vy ** 2
+    assert low <= last / first <= high
+
+
+def test_worlds_made_before_there_was_loss_stay_valid() -> None:
+    assert "restitution" not in DEFAULT.as_dict()
+    assert PRESETS["lossy"].as_dict()["restitution"] == 0.6
+    with pytest.raises(InputError, match=r"restitution is 0\.2"):
+        replace(DEFAULT, restitution=0.2)
 
 
 # -- the truth agrees with the pixels -----------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ class Difficulty:
     snr_db: float = 20.0  # mean power of the objects' sound over that of the background noise
     offscreen: float = 0.2  # clips in which another material sounds from outside the view
     caption_slack: float = 0.4  # largest error of a caption's times, seconds
+    restitution: float = 1.0  # speed that an impact leaves, as a share; below 1 films look different backwards
 
     def __post_init__(self) -> None:
         for name in ("shape_agreement", "hue_agreement", "twins", "muted", "background_contrast", "offscreen"):
@@ -54,6 +55,7 @@ class Difficulty:
         self._require("camera", 0.0, 12.0)
         self._require("snr_db", -20.0, 80.0)
         self._require("caption_slack", 0.0, 2.0)
+        self._require("restitution", 0.5, 1.0)
         if self.size % 2:
             raise InputError(f"difficulty.size is {self.size}; H.264 with 4:2:0 colour needs an even size")
         if self.twins > 0 and self.silent_max == 0:
@@ -80,8 +82,12 @@ class Difficulty:
         return self.size / 128
 
     def as_dict(self) -> dict[str, float]:
-        """Field name -> value, for the stamp of a corpus."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """Field name -> value, for the stamp of a corpus.
+
+        Without `restitution` where it is 1, which it was in every corpus before there was a choice: those stay valid.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if name != "restitution" or value != 1.0}
 
 
 _DEFAULT = Difficulty()
@@ -104,6 +110,7 @@ PRESETS: Mapping[str, Difficulty] = MappingProxyType(
         "twins": replace(_DEFAULT, twins=1.0),
         "two_sounders": replace(_DEFAULT, sounders=2, silent_max=2),
         "noisy": replace(_DEFAULT, snr_db=5.0, offscreen=0.6),
+        "lossy": replace(_DEFAULT, restitution=0.6),
         "hard": replace(_DEFAULT, silent_min=2, silent_max=4, hue_agreement=0.6, twins=0.5, background_contrast=1.0),
     }
 )

@@ -152,7 +152,14 @@ def _throw(rng: np.random.Generator, things: tuple[Thing, ...], difficulty: Diff
     for _ in range(_TRIES):
         starts = _starts(rng, things, box, difficulty.scale)
         flights, impacts = fly(
-            starts, radii, planes, box=box, gravity=gravity, seconds=difficulty.seconds, scale=difficulty.scale
+            starts,
+            radii,
+            planes,
+            box=box,
+            gravity=gravity,
+            seconds=difficulty.seconds,
+            scale=difficulty.scale,
+            restitution=difficulty.restitution,
         )
         faults = sum(
             _faults([i.time for i in impacts if i.body == k], difficulty) for k, thing in enumerate(things) if thing.sounds
