@@ -52,6 +52,8 @@ def test_it_trains_two_steps_and_loads_again(path, toy, tmp_path):
             if objective["name"] == "avts":  # the clips last 1.6 s
                 bins = 3 if objective["centre"] else 1
                 overrides += [f"{where}.views.seconds=0.5", f"{where}.views.frames=6", f"{where}.bins={bins}"]
+            if objective["name"] in ("colorize", "contrastive_random_walk"):  # a GPU's work: 49 patches of each of 16 frames
+                overrides.append(f"{where}.views.size=64")
     start_run(load_config(path, overrides), tmp_path / "run", display=False)
     run = load_run(tmp_path / "run")
     assert run.step == 2
