@@ -184,6 +184,15 @@ def test_patches_are_encoded_in_one_pass_and_judged_by_row():
     assert 0.0 <= judged["stay"].values.min() <= judged["stay"].values.max() <= 1.0
 
 
+def test_training_runs_under_autocast():
+    objective, encoders = make()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = objective.train()(faint(2, 1), EncoderBank(encoders))
+    assert loss.value.dtype == torch.float32
+    loss.value.backward()
+    assert torch.isfinite(encoders["video"].conv.weight.grad).all()
+
+
 # Options -----------------------------------------------------------------------------------------------------------------
 
 

@@ -175,7 +175,11 @@ def track(
     grid = encode(opening, encoder, seen, prepare, device)
     first = torch.from_numpy(cell_labels(mask, objects, encoder, tuple(grid.shape[:2]), seen)).to(device)
     placement = Placement(
-        tuple(grid.shape[:2]), offset=encoder.grid_offset, stride=encoder.grid_stride, seen=seen, shown=(size[0], size[1])
+        (grid.shape[0], grid.shape[1]),
+        offset=encoder.grid_offset,
+        stride=encoder.grid_stride,
+        seen=seen,
+        shown=(size[0], size[1]),
     )
 
     def features() -> Iterator[Tensor]:

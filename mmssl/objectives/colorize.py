@@ -119,7 +119,7 @@ class Colorize(Objective):
             )
         cv2.setRNGSeed(int(torch.randint(2**31 - 1, ())))
         stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 100, 0.01)
-        _, members, centres = cv2.kmeans(colours, clusters, np.empty(0), stop, 1, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
+        _, members, centres = cv2.kmeans(colours, clusters, np.empty(0), stop, 1, cv2.KMEANS_PP_CENTERS)
         count = np.bincount(members.ravel(), minlength=clusters)
         order = np.argsort(-count, kind="stable")
         self.palette.copy_(torch.from_numpy(centres[order]))
@@ -170,7 +170,7 @@ class Colorize(Objective):
         hidden = self._hidden(len(lab)).to(lab.device)
         grid = bank.encode("video", self._shown(lab, hidden)).grid
         embedded = self.head(grid).permute(0, 1, 4, 2, 3)  # (n, T, D, h, w)
-        colour = _cells(lab, grid.shape[2:4])  # (n, T, 2, h, w)
+        colour = _cells(lab, (grid.shape[2], grid.shape[3]))  # (n, T, 2, h, w)
         classes = self._nearest(colour)  # (n, T, h, w)
         kind = F.one_hot(classes, len(self.palette)).permute(0, 1, 4, 2, 3).float()
         values = kind if self.form == "classes" else colour / AB_WHOLE
@@ -239,12 +239,12 @@ def _wheel(clusters: int) -> Tensor:
     return torch.stack([distance * angle.cos(), distance * angle.sin()], dim=1)
 
 
-def _cells(lab: Tensor, grid: tuple[int, ...]) -> Tensor:
+def _cells(lab: Tensor, grid: tuple[int, int]) -> Tensor:
     """Mean a and b of each cell: (n, T, 3, H, W) -> (n, T, 2, h, w).
 
     Cells part the picture evenly here, whatever pixels the encoder's cells centre on: a shift by part of a cell is the same in all frames.
     """
-    return F.adaptive_avg_pool2d(lab[:, :, 1:].flatten(0, 1), tuple(grid)).unflatten(0, lab.shape[:2])
+    return F.adaptive_avg_pool2d(lab[:, :, 1:].flatten(0, 1), grid).unflatten(0, lab.shape[:2])
 
 
 def _alike(values: Tensor, radius: int | None) -> Tensor:

@@ -168,8 +168,8 @@ def jittered(pieces: Tensor, area: tuple[float, float]) -> Tensor:
     affine = torch.zeros(len(flat), 2, 3, device=flat.device)
     affine[:, 0, 0] = affine[:, 1, 1] = scale
     affine[:, :, 2] = centre
-    places = F.affine_grid(affine, list(flat.shape), align_corners=False)
-    with torch.autocast(flat.device.type, enabled=False):
+    with torch.autocast(flat.device.type, enabled=False):  # a grid in bfloat16 would be off by pixels
+        places = F.affine_grid(affine, list(flat.shape), align_corners=False)
         moved = F.grid_sample(flat, places, mode="bilinear", padding_mode="border", align_corners=False)
     return moved.view(*pieces.shape[:3], *moved.shape[1:])
 
