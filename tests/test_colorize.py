@@ -12,7 +12,7 @@ from mmssl.frame_cuts import FrameViews
 from mmssl.nn.augment import FrameAugment
 from mmssl.nn.lab import lab_picture, lightness_picture, rgb_to_lab
 from mmssl.nn.pointer import point
-from mmssl.objectives.base import Objective, objective_class
+from mmssl.objectives.base import Objective, Tracks, objective_class
 from mmssl.types import InputError
 from tests.moving_cells import COLOURS, moving
 from tests.tiny_av import build, measure, tiny_for, train
@@ -311,3 +311,10 @@ def test_the_scale_is_the_root_of_the_width_or_the_temperature():
     assert make(dim=64)[0].scale == pytest.approx(1 / math.sqrt(64))
     assert make(temperature=0.5)[0].scale == 2.0
     assert make(views=FrameViews(frames=5))[0].views.frames == 5
+
+
+def test_it_says_what_trackers_show_the_encoder():
+    objective, _ = make()
+    assert isinstance(objective, Tracks)
+    frames = torch.randint(0, 256, (1, 2, 3, 16, 16), dtype=torch.uint8)
+    assert objective.picture(frames).shape == frames.shape

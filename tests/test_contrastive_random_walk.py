@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.frame_resnet import FrameResNet
 from mmssl.nn.augment import FrameAugment
-from mmssl.objectives.base import objective_class
+from mmssl.objectives.base import Tracks, objective_class
 from mmssl.objectives.contrastive_random_walk import cut_patches, jittered, palindromes
 from mmssl.types import InputError
 from tests.moving_cells import CELLS, faint
@@ -209,3 +209,10 @@ def test_training_runs_under_autocast():
 def test_bad_values_are_named(arguments, says):
     with pytest.raises(InputError, match=says):
         make(**arguments)
+
+
+def test_it_says_what_trackers_show_the_encoder():
+    objective, _ = make()
+    assert isinstance(objective, Tracks)
+    frames = torch.randint(0, 256, (1, 2, 3, 16, 16), dtype=torch.uint8)
+    assert objective.picture(frames).shape == frames.shape

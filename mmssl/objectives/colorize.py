@@ -6,6 +6,9 @@ and the colour it gives is what it points to: `y_i = sum_j A_ij c_j`, c_j the co
 right colours it has to find the same thing again: that pointer is a tracker, for masks as for colours. The loss is
 `-log(y_i[c_i] + eps)`: y is a probability already, a softmax over it (as in a common port) would flatten every gradient.
 
+Frames are encoded one by one: the paper's 3-D convolutions over time on top, and its coordinates as input channels, are left out, so that the encoder's
+own features serve for tracking and tell nothing of places.
+
 Two later works are options. Lai and Xie (CorrFlow), BMVC 2019, arXiv:1905.00875: `radius` restricts the pointer, `dropout` < 1 shows the colours of some
 clips (there by dropping channels of RGB, here of Lab, and without their rescaling: a dropped channel is 0.5, that is, no colour). Lai, Lu and Xie (MAST),
 CVPR 2020, arXiv:2002.07793: `hide: channel` hides one of a and b, `form: regression` predicts what was hidden by a Huber loss on 20 times the value in
