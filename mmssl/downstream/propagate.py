@@ -29,7 +29,7 @@ Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Mask = NDArray[np.uint8]  # (H, W): 0 background, k object k
 Prepare = Callable[[Tensor], Tensor]  # pictures (N, T, 3, H, W) uint8 -> what the encoder was trained on
 
-TILE = 16  # rows and columns of cells that are looked up together: they share most of their neighbourhood
+TILE = 8  # rows and columns of cells that are looked up together: they share most of their neighbourhood
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
