@@ -3,7 +3,7 @@
 Data are a folder laid out as DAVIS or a toy world (`--clips` of it). Baselines: the mask stays (identity), goes with the optical flow, is propagated by
 the features of the same encoder before training. Resumable: figures are kept in OUT/figures.json, and what is there is not measured again.
 
-Example: python tools/measure_tracking.py runs/crw --root ../shared/media/tracking --out work/tracking --page docs/results/tracking.md
+Example: python tools/measure_tracking.py runs/crw --root ../shared/media/tracking --page docs/results/tracking.md
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="*", help="run folders")
     parser.add_argument("--root", type=Path, required=True, help="folder laid out as DAVIS, or a toy world")
-    parser.add_argument("--out", type=Path, default=Path("work/tracking"), help="folder for figures and films")
+    parser.add_argument("--out", type=Path, default=Path("runs/tracking"), help="folder for figures and films")
     parser.add_argument("--page", type=Path, help="Markdown file to write")
     parser.add_argument("--untrained", type=Path, nargs="+", default=[], help="configs whose untrained encoders are measured")
     parser.add_argument("--objective", help="of a run with several")
