@@ -13,10 +13,13 @@ CELLS = SIDE**2
 COLOURS = torch.tensor([(35.0, 30.0), (-35.0, 30.0), (30.0, -35.0), (-25.0, -20.0)])  # a and b
 
 
-def moving(rows: int, seed: int, *, frames: int = 3, linked: bool = True, still: bool = False) -> dict[str, Tensor]:
+def moving(
+    rows: int, seed: int, *, frames: int = 3, linked: bool = True, still: bool = False, veil: float = 0.0
+) -> dict[str, Tensor]:
     """A batch in which each of 16 textures keeps its colour while all are shuffled over the cells of each frame.
 
-    `linked=False` draws colours and textures anew for each frame; `still` moves nothing. `place` (n, T, 16) is the cell of each thing. Textures are
+    `linked=False` draws colours and textures anew for each frame; `still` moves nothing. `veil`: lightness by which
+    each cell of each frame is lifted or darkened at random, so that most of what a cell looks like is no help. `place` (n, T, 16) is the cell of each thing. Textures are
     lightness alone, colours are equally light: no colour can be told from a grey picture but by finding the texture again.
     """
     g = torch.Generator().manual_seed(seed)
@@ -25,6 +28,8 @@ def moving(rows: int, seed: int, *, frames: int = 3, linked: bool = True, still:
     colour = COLOURS[torch.randint(len(COLOURS), shape, generator=g)].expand(rows, frames, -1, -1)
     place = torch.rand(rows, 1 if still else frames, CELLS, generator=g).argsort(2).expand(rows, frames, -1)
     lightness = 35 + 35 * texture + 2 * torch.randn(rows, frames, CELLS, CELL, CELL, generator=g)
+    if veil:
+        lightness = 55 + 0.6 * (lightness - 52.5) + veil * (2 * torch.rand(rows, frames, CELLS, 1, 1, generator=g) - 1)
     lab = torch.cat([lightness[:, :, :, None], colour[..., None, None].expand(-1, -1, -1, -1, CELL, CELL)], dim=3)
     return {"video": assemble(rgb(lab), place), "place": place, "source": torch.arange(rows) + 1000 * seed}
 
