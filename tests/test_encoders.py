@@ -258,6 +258,8 @@ def centre(encoder: Encoder, x: Tensor, cell: tuple[int, int, int]) -> list[floa
         ("frame_resnet", "resnet18", {}, 1, 448),
         ("frame_resnet", "resnet18", {"output_stride": 16}, 1, 448),
         ("frame_resnet", "resnet18", {"output_stride": 8}, 1, 448),
+        ("frame_resnet", "tiny", {"output_stride": 4}, 1, 128),
+        ("frame_resnet", "resnet18", {"output_stride": 4, "padding": "reflect", "dilated": False}, 1, 320),
         pytest.param("frame_resnet", "resnet34", {}, 1, 640, marks=pytest.mark.slow),
         pytest.param("frame_resnet", "resnet50", {}, 1, 448, marks=pytest.mark.slow),
         ("video_resnet", "tiny", {}, 8, 64),
@@ -325,6 +327,61 @@ def test_dilation_computes_what_the_strides_did(size):
     x = inputs(coarse)
     with torch.no_grad():
         torch.testing.assert_close(fine(x).grid[:, :, ::4, ::4], coarse(x).grid, rtol=1e-3, atol=1e-4)
+
+
+def test_strides_of_four_and_eight_dilated_compute_the_same():
+    coarse, fine = build("frame_resnet", "resnet18"), build("frame_resnet", "resnet18", output_stride=4)
+    fine.load_state_dict(coarse.state_dict())
+    x = inputs(coarse)
+    with torch.no_grad():
+        torch.testing.assert_close(fine(x).grid[:, :, ::8, ::8], coarse(x).grid, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+def test_strides_taken_away_leave_cells_that_see_less(stride):
+    encoder = averaging(build("frame_resnet", "resnet18", output_stride=stride, dilated=False))
+    assert all(m.dilation == (1, 1) for m in encoder.modules() if isinstance(m, nn.Conv2d))
+    x = torch.rand(1, 1, 3, 256, 256)
+    assert encoder(x).grid.shape[2:4] == (256 // stride, 256 // stride)
+    with pytest.raises(ValueError, match="dilated=True"):
+        build("frame_resnet", "resnet18", output_stride=stride, dilated=False, weights="IMAGENET1K_V1")
+
+
+@pytest.mark.parametrize(("size", "stride"), [("tiny", 8), ("tiny", 4), ("resnet18", 32), ("resnet18", 8), ("resnet18", 4)])
+@pytest.mark.parametrize("dilated", [True, False])
+def test_with_reflection_no_cell_can_tell_its_place_from_the_border(size, stride, dilated):
+    flat = torch.full((1, 1, 3, 96, 96), 77, dtype=torch.uint8)
+    apart = {}
+    for padding in ("zeros", "reflect"):
+        encoder = build("frame_resnet", size, output_stride=stride, dilated=dilated, padding=padding)
+        with torch.no_grad():
+            grid = encoder(flat).grid[0, 0].flatten(0, 1)
+        apart[padding] = ((grid - grid[len(grid) // 2]).norm(dim=1).max() / grid.norm(dim=1).mean()).item()
+    assert apart["reflect"] < 1e-4
+    assert apart["zeros"] > 0.05
+
+
+@pytest.mark.parametrize("stride", [8, 32])
+def test_reflection_leaves_the_middle_and_the_weights_as_they_were(stride, tmp_path):
+    zeros, reflect = (
+        build("frame_resnet", "resnet18", output_stride=stride, padding=padding) for padding in ("zeros", "reflect")
+    )
+    assert {k: v.shape for k, v in reflect.state_dict().items()} == {k: v.shape for k, v in zeros.state_dict().items()}
+    assert all(torch.equal(reflect.state_dict()[key], value) for key, value in zeros.state_dict().items())
+    reflect.save_pretrained(tmp_path)
+    rebuilt = Encoder.from_pretrained(tmp_path).eval()
+    x = inputs(reflect)
+    with torch.no_grad():
+        assert torch.equal(rebuilt(x).grid, reflect(x).grid)
+        assert not torch.equal(zeros(x).grid, reflect(x).grid)
+
+
+def test_reflection_refuses_a_picture_that_is_too_small_for_it():
+    encoder = build("frame_resnet", "resnet18", output_stride=8, padding="reflect")
+    assert encoder.least == 40  # a dilation of 4 reflects 4 cells: a grid of 5
+    encoder(torch.zeros(1, 1, 3, 40, 40))
+    with pytest.raises(ValueError, match="at least 40"):
+        encoder(torch.zeros(1, 1, 3, 39, 40))
 
 
 # ------------------------------------------------------------------------------------------------------------- published weights

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Norm = Literal["group", "batch"]
+Padding = Literal["zeros", "reflect"]
 
 
 def make_norm(kind: Norm, channels: int, dims: int) -> nn.Module:
@@ -28,16 +29,16 @@ def make_norm(kind: Norm, channels: int, dims: int) -> nn.Module:
 class ResidualBlock(nn.Module):
     """Two convolutions and a shortcut (He et al. 2016, basic block), each axis of `stride` 1 or 2, self-centred as above."""
 
-    def __init__(self, inputs: int, outputs: int, *, stride: Sequence[int], norm: Norm) -> None:
+    def __init__(self, inputs: int, outputs: int, *, stride: Sequence[int], norm: Norm, padding: Padding = "zeros") -> None:
         super().__init__()
         dims = len(stride)
         kinds: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
         convolution = kinds[dims]
         self.stride = tuple(stride)
         kernel = tuple(4 if step == 2 else 3 for step in stride)
-        self.conv1 = convolution(inputs, outputs, kernel, stride=self.stride, padding=1, bias=False)
+        self.conv1 = convolution(inputs, outputs, kernel, stride=self.stride, padding=1, padding_mode=padding, bias=False)
         self.norm1 = make_norm(norm, outputs, dims)
-        self.conv2 = convolution(outputs, outputs, 3, padding=1, bias=False)
+        self.conv2 = convolution(outputs, outputs, 3, padding=1, padding_mode=padding, bias=False)
         self.norm2 = make_norm(norm, outputs, dims)
         self.shortcut = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1, bias=False)
 

@@ -77,9 +77,18 @@ class Localizes(Protocol):
         ...
 
 
+@runtime_checkable
+class Tracks(Protocol):
+    """An objective whose encoder's cells can be followed from frame to frame: what `mmssl.downstream.propagate` uses."""
+
+    def picture(self, frames: Tensor) -> Tensor:
+        """What the encoder is to be given of frames (N, T, 3, H, W), uint8: as the objective showed them in training."""
+        ...
+
+
 def objective_class(name: str) -> type[Objective]:
     """The one `Objective` class of module `mmssl.objectives.<name>`, or of `name` itself where it is dotted."""
     return find_component(name, package="mmssl.objectives", contract=Objective)
 
 
-__all__ = ["Batch", "Encoder", "Judged", "Judges", "Localizes", "Objective", "objective_class"]
+__all__ = ["Batch", "Encoder", "Judged", "Judges", "Localizes", "Objective", "Tracks", "objective_class"]
