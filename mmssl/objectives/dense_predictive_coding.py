@@ -108,7 +108,7 @@ class DensePredictiveCoding(Objective):
             raise InputError(f"dense_predictive_coding: temperature is {temperature}; give a number above 0, or null for none")
         encoder = encoders["video"]
         self.views = views.resolve(encoder.spec, encoder.modality)
-        self.steps, self.cells, self.temperature, self.centre = steps, cells, temperature, centre
+        self.blocks, self.steps, self.cells, self.temperature, self.centre = views.blocks, steps, cells, temperature, centre
         self.feature = nn.Linear(encoder.dim, dim)
         self.recurrent = ConvGRUCell(dim, dim, kernel)
         self.predictor = nn.Sequential(nn.Conv2d(dim, dim, 1), nn.ReLU(), nn.Conv2d(dim, dim, 1))
@@ -164,13 +164,12 @@ class DensePredictiveCoding(Objective):
 
     def _compare(self, batch: Batch, bank: EncoderBank) -> tuple[Tensor, Tensor, Tensor]:
         """Predictions (n, S, K, D), what all ranks' rows truly hold (B, S, K, D), and this rank's own truth, as compared."""
-        blocks = self.views.blocks
-        view = InBlocks(blocks, self.frame_augment if self.training else None)
+        view = InBlocks(self.blocks, self.frame_augment if self.training else None)
         grid = bank.encode("video", batch["video"], view).grid.mean(dim=1)  # over the times of a block
         if self.cells is not None:
             grid = resize_grid(grid, self.cells, self.cells)
-        features = self.feature(grid).unflatten(0, (-1, blocks))
-        seen, true = features.split([blocks - self.steps, self.steps], dim=1)
+        features = self.feature(grid).unflatten(0, (-1, self.blocks))
+        seen, true = features.split([self.blocks - self.steps, self.steps], dim=1)
         predicted = at_least_float32(self.predict(seen)).flatten(2, 3)
         true = gather_rows(at_least_float32(true).flatten(2, 3).contiguous())
         if self.centre:

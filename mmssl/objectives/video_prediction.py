@@ -114,8 +114,8 @@ class VideoPrediction(Objective):
     ) -> None:
         super().__init__()
         encoder = encoders["video"]
-        self.views = views.resolve(encoder.spec, encoder.modality)
-        size = self.views.size or 0
+        self.views = views = views.resolve(encoder.spec, encoder.modality)
+        self.past, size = views.past or 1, views.size or 0
         if patch < 1 or patch & (patch - 1) or size % patch:
             raise InputError(
                 f"video_prediction: patch is {patch} and views.size is {size}; give a power of 2 of which the size is a multiple"
@@ -168,8 +168,9 @@ class VideoPrediction(Objective):
         """Features (N, T, h, w, E) of the past and its last picture (N, 3, H, W) in 0..1 -> the next pictures (N, count, 3, H, W)."""
         height, width = last.shape[-2] // self.patch, last.shape[-1] // self.patch
         steps = self.feature(resize_grid(grid, height, width)).movedim(-1, 2)
-        state: tuple[Tensor, Tensor] | None = None
-        for step in steps.unbind(1):
+        first, *later = steps.unbind(1)
+        state = self.recurrent(first)
+        for step in later:
             state = self.recurrent(step, state)
         drawn: list[Tensor] = []
         for _ in range(count):
@@ -180,9 +181,8 @@ class VideoPrediction(Objective):
     def _compare(self, batch: Batch, bank: EncoderBank) -> tuple[Tensor, Tensor, Tensor]:
         """Predicted and true future pictures (n, K, 3, H, W), and the last past one (n, 3, H, W), in 0..1."""
         video = batch["video"] if not self.training else self.frame_augment(batch["video"])
-        past = self.views.past or 0
-        grid = bank.encode("video", video[:, :past]).grid
-        pictures = video[:, past - 1 :]
+        grid = bank.encode("video", video[:, : self.past]).grid
+        pictures = video[:, self.past - 1 :]
         pictures = pictures.float() / 255 if pictures.dtype == torch.uint8 else at_least_float32(pictures)
         last, true = pictures[:, 0], pictures[:, 1:]
         return self.predict(grid, last, true.shape[1]), true, last
