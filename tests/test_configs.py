@@ -52,6 +52,10 @@ def test_it_trains_two_steps_and_loads_again(path, toy, tmp_path):
             if objective["name"] == "avts":  # the clips last 1.6 s
                 bins = 3 if objective["centre"] else 1
                 overrides += [f"{where}.views.seconds=0.5", f"{where}.views.frames=6", f"{where}.bins={bins}"]
+            if objective["name"] == "dense_predictive_coding":
+                overrides += [f"{where}.views.blocks=4", f"{where}.views.fps=25"]
+            if objective["name"] in ("dense_predictive_coding", "video_prediction"):
+                overrides.append("encoders.video.pixels=64")
     start_run(load_config(path, overrides), tmp_path / "run", display=False)
     run = load_run(tmp_path / "run")
     assert run.step == 2

@@ -71,18 +71,17 @@ def naive_loss(objective, encoders, video) -> torch.Tensor:
         drawn = objective.decoder.last(objective.decoder.layers(state[0]))
         rows = []
         for i in range(n):
-            pixels = []
-            for c in range(3):
-                for y in range(SIZE):
-                    for x in range(SIZE):
-                        value = picture[i, c, y, x] + drawn[i, (2 * r + 1) ** 2 + c, y, x]
-                        for dy in range(-r, r + 1):
-                            for dx in range(-r, r + 1):
-                                weight = drawn[i, (dy + r) * (2 * r + 1) + dx + r, y, x]
-                                yy, xx = min(max(y + dy, 0), SIZE - 1), min(max(x + dx, 0), SIZE - 1)
-                                value = value + weight * picture[i, c, yy, xx]
-                        pixels.append(value)
-            rows.append(torch.stack(pixels).view(3, SIZE, SIZE))
+            pixels = []  # all three colours of one at a time
+            for y in range(SIZE):
+                for x in range(SIZE):
+                    value = picture[i, :, y, x] + drawn[i, (2 * r + 1) ** 2 :, y, x]
+                    for dy in range(-r, r + 1):
+                        for dx in range(-r, r + 1):
+                            weight = drawn[i, (dy + r) * (2 * r + 1) + dx + r, y, x]
+                            yy, xx = min(max(y + dy, 0), SIZE - 1), min(max(x + dx, 0), SIZE - 1)
+                            value = value + weight * picture[i, :, yy, xx]
+                    pixels.append(value)
+            rows.append(torch.stack(pixels, 1).view(3, SIZE, SIZE))
         picture, true = torch.stack(rows), video[:, PAST + t]
         pixel = ((picture - true).abs() ** objective.power).mean()
         down = ((true[:, :, 1:] - true[:, :, :-1]).abs() - (picture[:, :, 1:] - picture[:, :, :-1]).abs()).abs().mean()
