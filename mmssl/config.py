@@ -187,6 +187,7 @@ def _check_train(train: Mapping[str, Any]) -> list[Problem]:
     least = {
         "steps": 1,
         "accumulate": 1,
+        "gradients_every": 0,
         "keep": 1,
         "save_every": 1,
         "log_every": 1,

@@ -84,7 +84,7 @@ def start_run(config: RunConfig, out: Path, *, resume: bool = False, display: bo
         if not resume:
             _write_run(out, config, corpora, streams)
     trainer = Trainer(
-        Pretraining(encoders, objectives, config.weights),
+        Pretraining(encoders, objectives, config.weights, weighting=train.weighting),
         loader,
         config=train,
         out=out,
@@ -181,7 +181,7 @@ def load_run(run: Path | str, *, step: int | None = None, device: str = "cpu") -
         )
     config = load_config(run / CONFIG_FILE)
     encoders = config.build_encoders()
-    model = Pretraining(encoders, config.build_objectives(encoders), config.weights)
+    model = Pretraining(encoders, config.build_objectives(encoders), config.weights, weighting=config.train.weighting)
     checkpoint = find_checkpoint(run / "ckpt", step)
     load_model(checkpoint, model)
     if (checkpoint / EMA).is_file():

@@ -17,7 +17,7 @@ from mmssl.encoders.base import Encoder
 from mmssl.nn.gather import gather_rows, own_rows
 from mmssl.objectives.base import Batch, Objective
 from mmssl.rng import rng_for
-from mmssl.training.model import Pretraining
+from mmssl.training.model import Pretraining, Weighting
 from mmssl.training.settings import TrainConfig
 from mmssl.training.trainer import Trainer
 from mmssl.types import Features, InputSpec, Loss, Plan, Source, Views
@@ -161,14 +161,17 @@ class FakeLoader:
         return {name: dict(shared) for name in self.names}
 
 
-def fake_model(*, dropout: float = 0.1, norm: str = "layer", names: tuple[str, ...] = ("nce", "regression")) -> Pretraining:
+def fake_model(
+    *, dropout: float = 0.1, norm: str = "layer", names: tuple[str, ...] = ("nce", "regression"), weighting: Weighting = "fixed"
+) -> Pretraining:
     torch.manual_seed(0)
     encoders: dict[str, Encoder] = {
         "video": FakeEncoder(inputs=3 * SIDE * SIDE, dropout=dropout, norm=norm),
         "audio": FakeEncoder(inputs=SAMPLES, dropout=dropout, norm=norm),
     }
     built: dict[str, Objective] = {"nce": FakeNce(encoders=encoders), "regression": FakeRegression(encoders=encoders)}
-    return Pretraining(encoders, {name: built[name] for name in names}, {"regression": 0.5} if "regression" in names else {})
+    weights = {"regression": 0.5} if "regression" in names else {}
+    return Pretraining(encoders, {name: built[name] for name in names}, weights, weighting=weighting)
 
 
 def fake_config(**values: Any) -> TrainConfig:
@@ -189,7 +192,7 @@ def fake_config(**values: Any) -> TrainConfig:
 def fake_trainer(out: Path, *, model: Pretraining | None = None, loader: FakeLoader | None = None, **values: Any) -> Trainer:
     config = fake_config(**values)
     return Trainer(
-        model or fake_model(),
+        model or fake_model(weighting=config.weighting),
         loader or FakeLoader(accumulate=config.accumulate),
         config=config,
         out=out,

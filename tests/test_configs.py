@@ -63,6 +63,10 @@ def test_it_trains_two_steps_and_loads_again(path, toy, tmp_path):
                 overrides.append(f"{where}.views.sequences=2")
             if objective["name"] in ("colorize", "contrastive_random_walk"):  # a GPU's work: 49 patches of each of 16 frames
                 overrides.append(f"{where}.views.size=64")
+            if objective["name"] == "dense_predictive_coding":
+                overrides += [f"{where}.views.blocks=4", f"{where}.views.fps=25"]
+            if objective["name"] in ("dense_predictive_coding", "video_prediction"):
+                overrides.append("encoders.video.pixels=64")
     start_run(load_config(path, overrides), tmp_path / "run", display=False)
     run = load_run(tmp_path / "run")
     assert run.step == 2

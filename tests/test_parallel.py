@@ -43,7 +43,7 @@ def two_ranks(request: pytest.FixtureRequest, torchrun: Path) -> tuple[str, Path
 @pytest.fixture(scope="module")
 def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("one")
-    for name in ("plain", "accumulate"):  # a batch norm of one process sees other rows
+    for name in ("plain", "accumulate", "uncertainty", "gradients"):  # a batch norm of one process sees other rows
         train(out / name, FakeLoader(accumulate=CASES[name].get("accumulate", 1)), "none", **CASES[name])  # type: ignore[arg-type]
     return out
 
@@ -52,7 +52,7 @@ def newest(run: Path, file: str) -> dict[str, torch.Tensor]:
     return read_tensors(checkpoints(run / "ckpt")[-1] / file)
 
 
-@pytest.mark.parametrize("name", ["plain", "accumulate"])
+@pytest.mark.parametrize("name", ["plain", "accumulate", "uncertainty"])
 def test_two_processes_equal_one(two_ranks: tuple[str, Path], one_rank: Path, name: str) -> None:
     # Covers the gradient through gathered negatives, the queue of all ranks' rows, the teacher, the averages and the moments.
     for file in (MODEL, EMA, OPTIMIZER):
@@ -69,6 +69,15 @@ def test_logged_and_evaluated_means_are_over_all_ranks(two_ranks: tuple[str, Pat
         for key in ("loss", "nce/accuracy", "eval/loss", "eval/rows", "eval/nce/accuracy", "grad_norm"):
             if key in expected:
                 assert found[key] == pytest.approx(expected[key], abs=1e-5), key
+
+
+def test_gradient_figures_are_of_the_whole_batch(torchrun: Path, one_rank: Path) -> None:
+    expected, found = (read_metrics(folder / "gradients/metrics.jsonl") for folder in (one_rank, torchrun / "ddp"))
+    keys = [key for key in expected[0] if "gradient" in key]
+    assert len(keys) == 4  # nce on both encoders, regression on one, and where they meet
+    for one, two in zip(expected[:3], found[:3], strict=True):
+        for key in [*keys, "nce/weight", "regression/log_variance"]:
+            assert two[key] == pytest.approx(one[key], rel=1e-3), key
 
 
 def test_replicas_are_equal_bit_for_bit(two_ranks: tuple[str, Path]) -> None:

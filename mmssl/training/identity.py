@@ -11,7 +11,7 @@ from mmssl.types import InputError
 # These change neither the rows, nor the arithmetic of a step, nor the schedule. The address of the data may change because the
 # manifest's sha256 is compared beside it.
 MAY_CHANGE = (
-    r"train\.(workers|log_every|save_every|eval_every|eval_rows|keep|max_nonfinite|wandb|device|parallel)",
+    r"train\.(workers|log_every|gradients_every|save_every|eval_every|eval_rows|keep|max_nonfinite|wandb|device|parallel)",
     r"streams\.\d+\.(data|max_replaced)",
 )
 _REASONS = {"train.steps": "the learning rate depends on it", "train.warmup": "the learning rate depends on it"}

@@ -1,8 +1,13 @@
-"""The one module that is trained: encoders, objectives and the weights of their losses."""
+"""The one module that is trained: encoders, objectives and the weights of their losses.
+
+Weights by uncertainty: Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics",
+CVPR 2018, arXiv:1705.07115, equation 10.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +16,8 @@ from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.objectives.base import Objective
 from mmssl.types import InputError, Loss
+
+Weighting = Literal["fixed", "uncertainty"]
 
 
 class Pretraining(nn.Module):
@@ -22,13 +29,23 @@ class Pretraining(nn.Module):
         encoders: role -> encoder.
         objectives: name -> objective.
         weights: name -> factor on its loss; 1.0 where it is not named.
+        weighting: "fixed": the sum of weight * loss. "uncertainty": the sum of weight * (exp(-s) * loss + s / 2), where s, the logarithm of a
+            variance, is learnt for each objective and starts at 0. (The paper's form for classification. The weight stands before both
+            terms, or s would undo it.) Losses must be positive: exp(-s) * loss has no bottom where a loss is negative.
+
+    With "uncertainty", each `Loss` also tells `log_variance` (s) and `weight` (weight * exp(-s)) among its metrics.
 
     Raises:
         InputError: a weight for an objective that is not there.
     """
 
     def __init__(
-        self, encoders: Mapping[str, Encoder], objectives: Mapping[str, Objective], weights: Mapping[str, float] | None = None
+        self,
+        encoders: Mapping[str, Encoder],
+        objectives: Mapping[str, Objective],
+        weights: Mapping[str, float] | None = None,
+        *,
+        weighting: Weighting = "fixed",
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(dict(encoders))
@@ -38,9 +55,13 @@ class Pretraining(nn.Module):
         if unknown:
             raise InputError(f"weights are given for {', '.join(unknown)}, but the objectives are {', '.join(objectives)}")
         self.weights = {name: float(weights.get(name, 1.0)) for name in objectives}
+        self.weighting: Weighting = weighting
+        # Of shape (1,), because FSDP2 refuses scalars; of one axis, so they do not decay (see `optim`).
+        learnt = objectives if weighting == "uncertainty" else ()
+        self.log_variances = nn.ParameterDict({name: nn.Parameter(torch.zeros(1)) for name in learnt})
 
     def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> tuple[Tensor, dict[str, Loss]]:
-        """The weighted sum of all losses (a scalar), and each objective's own `Loss`.
+        """The weighted sum of all losses (a scalar), and each objective's own `Loss` (its value without the weight).
 
         `batch` maps objective -> key -> (N, ...). One fresh `EncoderBank` serves all, so that a tensor that stands under two
         objectives is encoded once. In eval mode, objectives without rows in `batch` are left out (a stream may hold nothing out).
@@ -48,7 +69,20 @@ class Pretraining(nn.Module):
         bank = EncoderBank(self.encoders)  # type: ignore[arg-type]
         present = [name for name in self.objectives if self.training or name in batch]
         losses = {name: self.objectives[name](batch[name], bank) for name in present}
-        return torch.stack([self.weights[name] * loss.value.float() for name, loss in losses.items()]).sum(), losses
+        return torch.stack([self._weighted(name, loss) for name, loss in losses.items()]).sum(), losses
+
+    def factor(self, name: str) -> Tensor:
+        """What the gradient of an objective's loss is multiplied by now (a detached scalar)."""
+        if name not in self.log_variances:
+            return torch.tensor(self.weights[name])
+        return (self.weights[name] * (-self.log_variances[name].detach()).exp()).squeeze()
+
+    def _weighted(self, name: str, loss: Loss) -> Tensor:
+        if name not in self.log_variances:
+            return self.weights[name] * loss.value.float()
+        s = self.log_variances[name].float().squeeze()
+        loss.metrics |= {"log_variance": s.detach().clone(), "weight": self.weights[name] * (-s.detach()).exp()}
+        return self.weights[name] * ((-s).exp() * loss.value.float() + s / 2)
 
 
 def to_device(micro: Mapping[str, Mapping[str, Tensor]], device: torch.device) -> dict[str, dict[str, Tensor]]:

@@ -21,6 +21,10 @@ class TrainConfig:
     weight_decay: float = 0.05  # on matrices and kernels; never on biases, norms, scalars
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0  # maximal gradient norm; 0 turns clipping off
+    weighting: Literal["fixed", "uncertainty"] = (
+        "fixed"  # of losses: by hand, or by learnt variances too (see `model.Pretraining`)
+    )
+    gradients_every: int = 0  # steps between figures of the objectives' gradients on each encoder (see `conflict`); 0: never
     accumulate: int = 1  # micro-batches for each step; contrastive negatives do not grow with it
     lr_scale: Mapping[str, float] = field(default_factory=dict)  # regular expression on parameter names -> factor on lr
     dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of autocast; weights stay float32
@@ -42,4 +46,14 @@ class TrainConfig:
         if self.optimizer == "muon" and self.parallel == "fsdp":
             raise InputError(
                 "train.optimizer is muon, which needs whole matrices, but train.parallel=fsdp shards them; take ddp, or adamw"
+            )
+        if self.gradients_every and self.parallel == "fsdp":
+            raise InputError(
+                f"train.gradients_every is {self.gradients_every}, which needs whole gradients, but train.parallel=fsdp shards them; "
+                "take ddp, or set gradients_every to 0"
+            )
+        if self.gradients_every and self.compile:
+            raise InputError(
+                f"train.gradients_every is {self.gradients_every}, which goes backward several times, but what train.compile makes goes "
+                "once; set one of the two off"
             )

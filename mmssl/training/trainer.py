@@ -20,6 +20,7 @@ from mmssl.objectives.base import Batch
 from mmssl.rng import Purpose, seed_for, seed_step
 from mmssl.training import parallel
 from mmssl.training.checkpoint import checkpoint_path, checkpoints, clean, read_state, write_checkpoint
+from mmssl.training.conflict import gradient_figures
 from mmssl.training.display import Display
 from mmssl.training.ema import Ema
 from mmssl.training.errors import Interrupted, RunError
@@ -130,12 +131,15 @@ class Trainer:
         reports: list[dict[str, Tensor]] = []
         losses: list[dict[str, Tensor]] = []
         carries: dict[str, list[dict[str, Tensor]]] = {name: [] for name in self.model.objectives}
+        figures: dict[str, Tensor] = {}
         self._nonfinite.hold()
         for place, micro in enumerate(batch.micro):
             seed_step(self.seed, step, place, self.ranks.rank)
             parallel.gradients_between_ranks(self._module, place == len(batch.micro) - 1)
             with autocast(self.ranks.device, self.config.dtype):
                 total, parts = self._module(to_device(micro, self.ranks.device))
+            if place == 0 and self.config.gradients_every and (step + 1) % self.config.gradients_every == 0:
+                figures = gradient_figures(self.model, parts, self.ranks)
             (total / len(batch.micro)).backward()
             reports.append(loss_metrics(total, parts))
             losses.append({name: loss.value.detach() for name, loss in parts.items()})
@@ -153,7 +157,7 @@ class Trainer:
         self._nonfinite.settle(ok)
         if self._ema is not None:
             self._ema.follow(ema_decay(step, decay=self.config.ema))
-        self._meter.add([{**report, "grad_norm": norm} for report in reports], ok)
+        self._meter.add([{**report, **figures, "grad_norm": norm} for report in reports], ok)
         self._replaced += len(batch.replaced)
 
     def save(self, step: int, log: RunLog | None = None) -> Path:
