@@ -44,6 +44,7 @@ class Vocabulary:
     @property
     def json(self) -> str:
         """What `tokenizer.json` holds."""
+        self.core.no_truncation()  # the last text's length is no part of it
         return self.core.to_str()
 
     @property
@@ -94,7 +95,7 @@ def load_tokenizer(name: Path | str) -> Vocabulary:
     if path.is_file():
         status = path.stat()
         return _from_file(str(path.absolute()), status.st_mtime_ns, status.st_size)
-    if not str(name) or path.suffix == ".json" or path.parent.is_dir() and len(path.parts) > 2:
+    if not str(name) or path.suffix == ".json" or (path.parent.is_dir() and len(path.parts) > 2):
         raise InputError(f"there is no tokenizer {name}; `mmssl tokenizer FOLDER {name or 'tokenizer.json'}` makes one")
     return _from_hub(str(name))
 
@@ -123,7 +124,7 @@ def _from_file(path: str, changed: int, size: int) -> Vocabulary:
     del changed, size  # part of the key only
     try:
         core = Tokenizer.from_file(path)
-    except Exception as error:  # noqa: BLE001 - the library raises bare Exception for whatever is wrong with the file
+    except Exception as error:  # the library raises bare Exception for whatever is wrong with the file
         raise InputError(f"{path} is no tokenizer ({error}); `mmssl tokenizer FOLDER {path}` makes one") from error
     return vocabulary_of(core, path)
 
@@ -132,7 +133,7 @@ def _from_file(path: str, changed: int, size: int) -> Vocabulary:
 def _from_hub(name: str) -> Vocabulary:
     try:
         core = Tokenizer.from_pretrained(name)
-    except Exception as error:  # noqa: BLE001 - as above; no network, no such model, no tokenizer.json
+    except Exception as error:  # as above: no network, no such model, no tokenizer.json
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"there is no tokenizer {name!r}: it is no file or folder, and the hub does not give it ({reason}); "

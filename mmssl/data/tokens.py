@@ -101,7 +101,9 @@ def _learn(count: Counter[str], size: int) -> dict[str, int]:
     # Given as special tokens, in order, the characters have the same numbers in every run; the trainer breaks its ties by them.
     base = [*SPECIAL, *sorted(kept), *(PREFIX + letter for letter in sorted(kept))]
     if size < len(base):
-        raise InputError(f"a vocabulary of {size} tokens is too small for {len(kept)} characters, which need {len(base)}; raise --size")
+        raise InputError(
+            f"a vocabulary of {size} tokens is too small for {len(kept)} characters, which need {len(base)}; raise --size"
+        )
     trainer = trainers.WordPieceTrainer(vocab_size=size, min_frequency=2, show_progress=False, special_tokens=base)
     core = Tokenizer(models.WordPiece(vocab={"[UNK]": 0}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
