@@ -65,8 +65,8 @@ class Vocabulary:
         Special tokens may stand in the text by our names, whatever the tokenizer calls them.
         """
         self.core.enable_truncation(length)
-        parts = (text,) if isinstance(text, str) else text
-        found = self.core.encode(*(self._named(part) for part in parts)).ids
+        first, second = (text, None) if isinstance(text, str) else text
+        found = self.core.encode(self._named(first), None if second is None else self._named(second)).ids
         return found + [self.pad] * (length - len(found))
 
     def words(self, ids: list[int]) -> str:

@@ -10,7 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import safetensors.torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmssl.components import find_component
 from mmssl.files import write_aside
 from mmssl.types import Features, InputError, InputSpec, Modality
+from mmssl.vocabulary import Vocabulary
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -99,6 +100,40 @@ class Encoder(nn.Module, ABC):
         except (safetensors.SafetensorError, RuntimeError) as error:
             raise InputError(f"{weights_path} does not hold the weights of a {name} with {arguments}: {error}") from error
         return encoder
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """An encoder of text, which knows what its ids mean."""
+
+    vocabulary: Vocabulary
+
+
+@runtime_checkable
+class Writes(Reads, Protocol):
+    """An encoder of text that writes another text from what it read."""
+
+    def decode(self, features: Features, written: Tensor) -> Tensor:
+        """Logits (N, T, V) of the token after each of `written` (N, T), given features with a grid (N, L, D) and `valid`."""
+        ...
+
+
+def reader(encoder: object, objective: str) -> Reads:
+    """`encoder` as one that reads text. Raises `InputError` naming `objective` where it is none."""
+    if not isinstance(encoder, Reads):
+        raise InputError(
+            f"{objective} needs an encoder of text that has a vocabulary, {type(encoder).__name__} has none; use text_bert"
+        )
+    return encoder
+
+
+def writer(encoder: object, objective: str) -> Writes:
+    """`encoder` as one that writes text. Raises `InputError` naming `objective` where it is none."""
+    if not isinstance(encoder, Writes) or getattr(encoder, "writer", True) is None:
+        raise InputError(
+            f"{objective} needs an encoder that also writes, {type(encoder).__name__} as it is built does not; use text_seq2seq with decoder: true"
+        )
+    return encoder
 
 
 def encoder_class(name: str) -> type[Encoder]:
