@@ -42,8 +42,8 @@ class TextBert(Encoder):
     def __init__(
         self,
         *,
-        tokenizer: str | None = None,
         size: Size = "base",
+        tokenizer: str | None = None,
         tokens: int = 128,
         dropout: float = 0.1,
         pool: Literal["mean", "cls"] = "mean",

@@ -45,8 +45,8 @@ class TextSeq2Seq(Encoder):
     def __init__(
         self,
         *,
-        tokenizer: str | None = None,
         size: Size = "base",
+        tokenizer: str | None = None,
         style: Style = "bart",
         tokens: int = 256,
         dropout: float = 0.1,

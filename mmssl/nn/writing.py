@@ -74,5 +74,5 @@ def compared(own: Written, blind: Written | None, size: int) -> dict[str, tuple[
     accuracy = float(commonest(own.labels, own.used, size))
     nll = math.log(size)
     if blind is not None and 0.0 < float(blind.mean(blind.right)) < 1.0:
-        accuracy, nll = float(blind.mean(blind.right)), float(blind.mean(blind.nll))
-    return {"accuracy": (own.by_row(own.right), accuracy), "nll": (own.by_row(own.nll), nll)}
+        accuracy, nll = float(blind.mean(blind.right)), float(blind.mean(blind.nll.detach()))
+    return {"accuracy": (own.by_row(own.right), accuracy), "nll": (own.by_row(own.nll.detach()), nll)}

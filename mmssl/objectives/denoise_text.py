@@ -32,7 +32,7 @@ def infill(words: Sequence[str], share: float, mean: float, rng: np.random.Gener
     """Replace spans of words by "[MASK]" each: `share` of the words on average, never all of them.
 
     Lengths are drawn from Poisson(`mean`) until they add up to the share; the last is cut to fit. The spans do not touch, and every
-    arrangement of them is equally likely.
+    arrangement of them is equally likely. So the outermost words are hidden less often than the others.
     """
     exact = share * len(words)
     budget = min(math.floor(exact) + int(rng.random() < exact % 1.0), len(words) - 1)
