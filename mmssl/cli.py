@@ -16,6 +16,7 @@ COMMANDS = (
     "demo",
     "toyworld",
     "index",
+    "tokenizer",
     "view",
     "train",
     "tasks",

@@ -16,6 +16,7 @@ import torch
 import yaml
 from pydantic import Field
 
+from mmssl.data.index import Kind
 from mmssl.encoders.base import Encoder, encoder_class
 from mmssl.objectives.base import Objective, objective_class
 from mmssl.rng import Purpose, seed_for
@@ -27,7 +28,8 @@ from mmssl.types import Backend, InputError
 class StreamConfig(Strict):
     """One stream: a corpus, how much of it is held out, and the objectives that it feeds."""
 
-    data: str  # a folder of clips, or a manifest written by `mmssl index`
+    data: str  # a folder of clips or of text files, or a manifest written by `mmssl index`
+    kind: Kind = "auto"  # of a folder: its media, its text files, or text only where there is no media
     batch: int = Field(default=64, ge=1)  # rows in a global micro-batch
     views_per_open: int = Field(default=1, ge=1)  # cuts taken each time a file is opened
     backend: Backend = "pyav"

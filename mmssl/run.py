@@ -106,9 +106,9 @@ def open_corpora(config: RunConfig) -> list[Corpus]:
     """Open (indexing where needed) and part the data of each stream."""
     corpora: list[Corpus] = []
     for stream in config.streams:
-        manifest = open_corpus(Path(stream.data))
+        manifest = open_corpus(Path(stream.data), kind=stream.kind)
         if not len(manifest):
-            raise InputError(f"{stream.data} holds no usable media file; `mmssl index {stream.data}` tells why")
+            raise InputError(f"{stream.data} holds no usable file; `mmssl index {stream.data}` tells why")
         _, held = split_holdout(manifest.ids, stream.holdout, by=stream.holdout_by, seed=config.seed)
         mask = np.zeros(len(manifest), dtype=bool)
         mask[held] = True

@@ -7,6 +7,7 @@ import pytest
 
 from mmssl.config import load_config
 from mmssl.run import load_run, start_run
+from tests.tiny_text import tokenizer_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -47,11 +48,17 @@ def test_it_trains_two_steps_and_loads_again(path, toy, tmp_path):
     config = load_config(path)
     if "audio" in config.resolved["encoders"]:
         overrides.append("encoders.audio.seconds=0.5")
+    if "text" in config.resolved["encoders"]:
+        words = tokenizer_of(toy, tmp_path / "words.json")
+        overrides += ["encoders.text.size=tiny", "encoders.text.tokens=32", f"encoders.text.tokenizer={words}"]
+        overrides += ["streams.0.min_usable=0"]  # a caption or two in 1.6 s
     for number in range(1, len(config.streams)):
         overrides += [text.replace("streams.0", f"streams.{number}") for text in overrides if text.startswith("streams.0")]
     for number, stream in enumerate(config.resolved["streams"]):
         for place, objective in enumerate(stream["objectives"]):
             where = f"streams.{number}.objectives.{place}"
+            if objective["name"] == "gap_sentences":  # the captions follow one another at once
+                overrides.append(f"{where}.views.pause=0")
             if objective["name"] == "avts":  # the clips last 1.6 s
                 bins = 3 if objective["centre"] else 1
                 overrides += [f"{where}.views.seconds=0.5", f"{where}.views.frames=6", f"{where}.bins={bins}"]

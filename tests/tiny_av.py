@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -83,6 +84,11 @@ class TinyFlow(Encoder):
 VOCABULARY, PAD = 64, 0
 
 
+TINY_WORDS = SimpleNamespace(
+    size=VOCABULARY, pad=PAD, cls=1, sep=2, mask=3, unk=4, sent=3, special=(0, 1, 2, 3, 4), continues=(False,) * 32 + (True,) * 32
+)
+
+
 class TinyText(Encoder):
     """One linear mixing of token embeddings with their neighbours; knows the tokenizer "tiny", see `tiny_tokens`."""
 
@@ -90,6 +96,7 @@ class TinyText(Encoder):
 
     def __init__(self, dim: int = 20, tokens: int = 16) -> None:
         super().__init__(dim=dim, spec=InputSpec(tokens=tokens, tokenizer="tiny"), arguments={"dim": dim, "tokens": tokens})
+        self.vocabulary = TINY_WORDS
         self.embed = nn.Embedding(VOCABULARY, dim)
         self.mix = nn.Linear(3 * dim, dim)
 
@@ -99,6 +106,10 @@ class TinyText(Encoder):
         grid = torch.tanh(self.mix(torch.cat([embedded, embedded.roll(1, 1), embedded.roll(-1, 1)], dim=-1)))
         count = valid.sum(1, keepdim=True).clamp(min=1)
         return Features((grid * valid[..., None]).sum(1) / count, grid, valid)
+
+    def decode(self, features: Features, written: Tensor) -> Tensor:
+        """What comes next, from the token before and the mean of what was read."""
+        return (self.embed(written) + features.pooled[:, None]) @ self.embed.weight.T
 
 
 def tiny_tokens(texts, length: int) -> Tensor:

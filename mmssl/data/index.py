@@ -1,4 +1,4 @@
-"""A folder of media -> a manifest. Incremental, atomic, resumable; every file is accounted for and none is fatal.
+"""A folder of media, or of text, -> a manifest. Incremental, atomic, resumable; every file is accounted for and none is fatal.
 
 What a file is made of is probed by guarded worker processes (`probe_pool`, `probe`); which files count, and under which ids, is
 `walk`'s affair; rows and sources are `manifest`'s.
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +22,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from mmssl.data.cache import cache_folder
+from mmssl.data.documents import TEXT_SUFFIXES
+from mmssl.data.index_texts import text_table
 from mmssl.data.manifest import SCHEMA, Manifest, Scan, manifest_from_rows, read_manifest, read_rows, write_manifest
 from mmssl.data.probe import PROBE_VERSION
 from mmssl.data.probe_pool import PROBE, probe_all
 from mmssl.data.walk import MEDIA_SUFFIXES, Candidate, Found, assign_ids, walk
 from mmssl.types import InputError
 
+Kind = Literal["auto", "media", "text"]
 BATCH_ROWS = 512  # rows that are held as Python objects before they become an Arrow table
 SAVE_SECONDS = 60.0  # how often finished rows are put aside while probing goes on
 # Reasons that lie in the moment and not in the file: such rows are probed again next time.
@@ -44,8 +47,12 @@ def index_folder(
     fresh: bool = False,
     progress: bool = True,
     function: str = PROBE,
+    kind: Kind = "auto",
 ) -> Manifest:
     """Index the media files under `root` into the manifest `out`, and return it.
+
+    A folder without any media file, but with text files that are not empty, is a corpus of text: see `mmssl.data.documents`. Text files
+    beside media are ignored, unless `kind` says "text"; subtitles are never documents.
 
     Rows of the manifest that is there already are kept where a file's size, its time of change, its subtitle files, the probe's
     version and `loudness` are the same. An interrupted run continues where it was: finished rows are put aside every minute, in a
@@ -60,23 +67,27 @@ def index_folder(
         fresh: probe everything, whatever the manifest says.
         progress: show a progress bar on stderr, if that is a terminal.
         function: what probes a file, see `probe_pool.probe_all`; for tests.
+        kind: "media", "text", or "auto": text where there is no media.
 
     Raises:
         InputError: `root` is no folder, or `out` cannot be written to.
     """
     root = _folder(Path(root))
-    out = Path(out) if out is not None else default_manifest(root)
+    out = Path(out) if out is not None else default_manifest(root, kind)
     with _lock(out), _bar(progress) as bar:
-        found = walk(root, seen=bar.found)
+        found, of_text = _look(root, kind, bar.found)
         ids = assign_ids(candidate.path for candidate in found.candidates)
         old = None if fresh else _rows_of(out)
+        if of_text:
+            _write_if_changed(out, text_table(root, found.candidates, ids, old, bar.probed), root, found)
+            return read_manifest(out)
         aside = out.with_name(f".{out.stem}.unfinished.parquet")
         if not fresh and aside.exists() and (rescued := _rows_of(aside)) is not None:
             old = rescued if old is None else pa.concat_tables([old, rescued])
-        kind = f"{PROBE_VERSION}{'+loudness' if loudness else ''}"
-        kept, todo = _split(found.candidates, old, kind)
+        made_by = f"{PROBE_VERSION}{'+loudness' if loudness else ''}"
+        kept, todo = _split(found.candidates, old, made_by)
         rows = RowStore(_kept_rows(old, ids, kept), aside, root)
-        run = Run(root, found.candidates, ids, kind, todo, loudness, workers or _cores(), timeout, function)
+        run = Run(root, found.candidates, ids, made_by, todo, loudness, workers or _cores(), timeout, function)
         try:
             _probe_into(rows, run, bar.probed)
         finally:
@@ -86,10 +97,11 @@ def index_folder(
     return read_manifest(out)
 
 
-def open_corpus(path: Path | str, *, progress: bool = True) -> Manifest:
+def open_corpus(path: Path | str, *, progress: bool = True, kind: Kind = "auto") -> Manifest:
     """A corpus by the path that a config gives: a `.parquet` manifest as it is, or a folder, indexed into the user's cache folder.
 
     A folder is indexed on first use; later uses look for files that were added, changed or removed, and probe only those.
+    `kind` is as in `index_folder`.
 
     Raises:
         InputError: neither a manifest nor a folder, or no file in it can be used (with the reasons).
@@ -98,22 +110,29 @@ def open_corpus(path: Path | str, *, progress: bool = True) -> Manifest:
     if path.suffix.lower() == ".parquet" and not path.is_dir():
         manifest = read_manifest(path)
     else:
-        manifest = index_folder(path, progress=progress)
+        manifest = index_folder(path, progress=progress, kind=kind)
     if not len(manifest):
         if manifest.rejected:
             listed = "; ".join(f"{reason}: {count}" for reason, count in manifest.reasons.most_common(5))
-            raise InputError(f"none of the {len(manifest.rejected)} media files of {path} can be used ({listed})")
+            what = "text" if kind == "text" else "media"
+            raise InputError(f"none of the {len(manifest.rejected)} {what} files of {path} can be used ({listed})")
+        if kind == "text":
+            raise InputError(f"there are no text files in {path}; suffixes that count: {' '.join(sorted(TEXT_SUFFIXES))}")
         raise InputError(
             f"there are no media files in {path} ({manifest.scan.ignored} other files); suffixes that count: {suffixes()}"
         )
     return manifest
 
 
-def default_manifest(root: Path) -> Path:
+def default_manifest(root: Path, kind: Kind = "auto") -> Path:
     """Where the manifest of a folder is kept when no other place is given."""
     root = root.resolve()
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", root.name).strip("-") or "root"
-    return cache_folder() / "manifests" / f"{name[:40]}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}.parquet"
+    return (
+        cache_folder()
+        / "manifests"
+        / f"{name[:40]}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}{'-text' * (kind == 'text')}.parquet"
+    )
 
 
 def suffixes() -> str:
@@ -271,6 +290,16 @@ def _rows_of(path: Path) -> pa.Table | None:
         return read_rows(path).replace_schema_metadata(None)
     except InputError:
         return None
+
+
+def _look(root: Path, kind: Kind, seen: Callable[[int], None]) -> tuple[Found, bool]:
+    """The candidates, and whether they are text."""
+    found = walk(root, seen=seen, suffixes=TEXT_SUFFIXES if kind == "text" else MEDIA_SUFFIXES)
+    if kind == "auto" and not found.candidates:
+        texts = walk(root, suffixes=TEXT_SUFFIXES)
+        if any(candidate.reason is None for candidate in texts.candidates):
+            return texts, True
+    return found, kind == "text"
 
 
 def _folder(root: Path) -> Path:

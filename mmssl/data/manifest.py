@@ -1,4 +1,4 @@
-"""The manifest: one Parquet row for each media file under a folder, usable or rejected with its reason.
+"""The manifest: one Parquet row for each media file under a folder (of text: for each section), usable or rejected with its reason.
 
 `Manifest` shows the usable rows as a sequence of `Source`. Sources are built when asked for, from Arrow's buffers, which
 forked loader workers share without copying: a list of a million Python objects would be copied page by page as reference
@@ -78,9 +78,9 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Counts of a manifest. `usable == with_sound + silent`; `with_subtitles`, `audio_only` and `hours` are of the usable files.
+    """Counts of a manifest. `usable == with_sound + silent + texts`; the counts below are of the usable files.
 
-    `silent`: no track of sound that can be decoded, or (`silent_tracks` of them) one without anything to hear; the latter is
+    `texts`: sections of documents, without picture and sound. `silent`: no track of sound that can be decoded, or (`silent_tracks` of them) one without anything to hear; the latter is
     known only where loudness was measured. `hours` adds the durations of the usable files.
     """
 
@@ -92,6 +92,7 @@ class Summary:
     silent_tracks: int
     with_subtitles: int
     audio_only: int
+    texts: int
     hours: float
     reasons: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
@@ -204,10 +205,11 @@ class Manifest(Sequence[Source]):
             rejected=len(self.rejected),
             ignored=self.scan.ignored,
             with_sound=int((has_track & ~silent_track).sum()),
-            silent=int((~has_track | silent_track).sum()),
+            silent=int(((has_picture & ~has_track) | silent_track).sum()),
             silent_tracks=int(silent_track.sum()),
-            with_subtitles=int(with_cues.sum()),
-            audio_only=int((~has_picture).sum()),
+            with_subtitles=int((with_cues & (has_picture | has_track)).sum()),
+            audio_only=int((~has_picture & has_track).sum()),
+            texts=int((~has_picture & ~has_track).sum()),
             hours=round(float(np.nansum(ends)) / 3600, 4),
             reasons=dict(self.reasons.most_common()),
             notes=dict(notes.most_common()),

@@ -15,7 +15,7 @@ import os
 import stat
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -48,8 +48,8 @@ class Found:
     unreadable: list[str] = field(default_factory=list)  # folders that could not be listed
 
 
-def walk(root: Path, *, seen: Callable[[int], None] | None = None) -> Found:
-    """List the candidates under `root`, in order of path. `seen` is told how many were found so far, folder by folder."""
+def walk(root: Path, *, seen: Callable[[int], None] | None = None, suffixes: Collection[str] = MEDIA_SUFFIXES) -> Found:
+    """List the candidates under `root`, files of `suffixes`, in order of path. `seen` is told how many were found, folder by folder."""
     found = Found()
     entered: set[tuple[int, int]] = set()
     files: set[tuple[int, int]] = set()
@@ -65,7 +65,7 @@ def walk(root: Path, *, seen: Callable[[int], None] | None = None) -> Found:
                 found.ignored += not _is_folder(entry)
             elif _is_folder(entry):
                 (linked if entry.is_symlink() else below).append(Path(entry.path))
-            elif _suffix(entry.name) not in MEDIA_SUFFIXES:
+            elif _suffix(entry.name) not in suffixes:
                 found.ignored += 1
             elif entry.is_symlink():
                 linked_files.append((Path(entry.path), names))

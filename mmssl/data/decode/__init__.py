@@ -18,6 +18,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mmssl.data.tokens import check_text, token_ids
 from mmssl.types import Backend, Flow, Frames, InputError, Request, Source, Text, Wave
 
 MAX_RATE = 384_000
@@ -25,12 +26,12 @@ MAX_SIDE = 8192
 
 
 def answer(source: Source, requests: Iterable[Request], *, backend: Backend = "pyav") -> dict[Request, Tensor]:
-    """Open a file once and answer all requests to it.
+    """Open a file once and answer all requests to it. `Text` requests alone open none.
 
     Args:
         source: only its `path` is used; what the index believes of it is not trusted.
         requests: `Frames` -> uint8 (T, 3, height, width) in channels-last memory order; `Wave` -> float32 (round(rate * seconds),) in
-            [-1, 1]. Equal requests are answered once.
+            [-1, 1]; `Text` -> int64 (P, length). Equal requests are answered once.
         backend: "pyav" (default), "decord" or "torchcodec"; see their modules for what they get wrong.
 
     Raises:
@@ -40,17 +41,21 @@ def answer(source: Source, requests: Iterable[Request], *, backend: Backend = "p
     distinct = list(dict.fromkeys(requests))
     for request in distinct:
         check(request)
-    if not distinct:
-        return {}
+    answers: dict[Request, Tensor] = {request: token_ids(request) for request in distinct if isinstance(request, Text)}
+    if len(answers) == len(distinct):
+        return answers
     frames = [request for request in distinct if isinstance(request, Frames)]
     waves = [request for request in distinct if isinstance(request, Wave)]
-    return {**_backend(backend)(source.path, frames, waves)}
+    return answers | _backend(backend)(source.path, frames, waves)
 
 
 def check(request: Request) -> None:
     """Raise `InputError` for a request that no file could answer."""
-    if isinstance(request, Text | Flow):
-        raise InputError(f"{type(request).__name__} cannot be asked for yet")
+    if isinstance(request, Text):
+        check_text(request)
+        return
+    if isinstance(request, Flow):
+        raise InputError("Flow cannot be asked for yet")
     if isinstance(request, Wave):
         if not (math.isfinite(request.start) and math.isfinite(request.seconds) and request.seconds > 0):
             raise InputError(f"{request}: a window needs a finite start and a length above 0 s")
