@@ -69,7 +69,7 @@ def test_without_a_joint_layer_no_picture_meets_another():
 
 
 def test_the_place_of_the_middle_picture_in_a_long_film_says_little():
-    """What the module's proof allows to leak: the best guess from the middle picture's time alone, in a film of half a minute."""
+    """What the module says is left: the best guess from the middle picture's time alone, in a film of half a minute."""
     objective, _ = learner()
     times = np.array(
         [objective.views.plan(source(30.0), np.random.default_rng(k)).requests["video"].times for k in range(20_000)]

@@ -13,9 +13,8 @@ last are shared), so here the three meet in a hidden layer; `joint=0` is the pap
 Each row's five pictures are encoded once and asked about in all six ways, (b, c, d), (b, a, d), (b, e, d) and their reverses: the kinds are exactly
 balanced in every row, where the paper drew 3 of 4 tuples wrong.
 
-What no sampling can take away: on a line of times the middle picture cannot be distributed alike in right and wrong tuples when first and
-last ones are. (Let f be strictly convex. Between b and d, E f(c) <= E f(b or d); outside, b or d lies between the others, so E f(b or d) <= E f(a or e);
-equality means that all times are equal.) So a lone picture's place in the film, where it can be seen, leaks a little; long films dilute it.
+What is left: a and e lie further out than c, so in a film hardly longer than the five pictures the time of a lone picture, where it can be seen (a clock, a
+fade, a fire burning down), says something about its place. Long films dilute this: in half a minute, knowing every time exactly would give less than 0.55.
 
 N rows, T frames of a clip (1 for an encoder that sees pictures alone), H hidden features.
 """
