@@ -20,14 +20,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tasks import TASKS, Task
 
 from mmssl.config import load_config
+from mmssl.data.index import open_corpus
+from mmssl.data.texts import corpus_texts
+from mmssl.data.tokens import train_tokenizer
 from mmssl.data.toyworld import make_toyworld
 from mmssl.files import write_aside
+from mmssl.rng import Purpose, rng_for
 from mmssl.run import CONFIG_FILE, checkpoint_step, start_run
 from mmssl.training.log import METRICS_FILE, read_metrics
 from mmssl.usage import evaluate_run
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "tiny"
 CLIPS = 1420
+REAL_WORDS = 4000  # tokens of a vocabulary of real texts
 NEAR = 0.05  # how far from chance the figure may lie where the link is cut
 
 
@@ -55,7 +60,8 @@ def jobs(names: list[str], seed: int, media: Path | None) -> Iterator[Job]:
     """All trainings that the table needs, in order."""
     for name in names:
         yield Job(name, "whole", seed)
-        yield Job(name, "cut", seed)
+        if TASKS[name].how:
+            yield Job(name, "cut", seed)
         if media is not None and TASKS[name].real:
             yield Job(name, "real", seed)
 
@@ -68,6 +74,8 @@ def do(job: Job, root: Path, media: Path | None) -> dict[str, Any]:
         return json.loads(saved.read_text())
     data = _data(job, root, media)
     texts = [f"streams.0.data={data}", f"seed={job.seed}", *job.overrides]
+    if job.task.words:
+        texts.append(f"encoders.text.tokenizer={_words(job, root, data)}")
     config = load_config(CONFIGS / f"{job.task.config or job.name}.yaml", texts)
     if checkpoint_step(run) != config.train.steps:
         start_run(config, run, resume=(run / CONFIG_FILE).is_file())
@@ -98,12 +106,44 @@ def _data(job: Job, root: Path, media: Path | None) -> Path:
             if not link.exists():
                 link.symlink_to((media / name).resolve(), target_is_directory=True)
         return folder
-    cut = job.task.cut if job.condition == "cut" else None
+    if job.task.documents:
+        return _documents(root, job.seed, permuted=job.condition == "cut")
+    return _world(root, job.seed, job.task.cut if job.condition == "cut" else None, job.task.difficulty)
+
+
+def _world(root: Path, seed: int, cut: str | None, difficulty: str | None) -> Path:
     # The demo's measurement has the same worlds, and may have made them already.
-    label = {"sound_from_other_clip": "cut-link", None: "default"}.get(cut, cut)
-    world = root / f"world-{job.seed}-{label}"
-    make_toyworld(world, clips=CLIPS, seed=job.seed, cut=cut)
+    label = {"sound_from_other_clip": "cut-link", None: difficulty or "default"}.get(cut, cut)
+    if cut and difficulty:
+        label = f"{difficulty}-{cut}"
+    world = root / f"world-{seed}-{label}"
+    make_toyworld(world, clips=CLIPS, seed=seed, cut=cut, difficulty=difficulty or "default")
     return world
+
+
+def _documents(root: Path, seed: int, *, permuted: bool) -> Path:
+    """The toy world's captions as text files, a line each; `permuted`: every word at a place drawn over the whole corpus."""
+    folder = root / f"captions-{seed}{'-permuted' if permuted else ''}"
+    done = folder / ".complete"  # hidden: no document
+    if done.is_file():
+        return folder
+    sources = [source for source in open_corpus(_world(root, seed, None, None)) if source.cues]
+    words = [word for source in sources for cue in source.cues for word in cue.text.split()]
+    order = rng_for(seed, Purpose.WORLD, "permuted words").permutation(len(words)) if permuted else range(len(words))
+    drawn = (words[place] for place in order)
+    for source in sources:
+        lines = [" ".join(next(drawn) for _ in cue.text.split()) + "." for cue in source.cues]
+        write_aside(folder / f"{source.id}.txt", "\n".join(lines).encode())
+    write_aside(done, b"")
+    return folder
+
+
+def _words(job: Job, root: Path, data: Path) -> Path:
+    out = root / f"words-{data.name}.json"
+    if not out.is_file():
+        size = job.task.words if job.condition != "real" else REAL_WORDS
+        train_tokenizer(corpus_texts([data]), out, size=size)
+    return out
 
 
 def _at(figures: dict[str, Any], path: str) -> dict[str, Any]:

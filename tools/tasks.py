@@ -15,14 +15,21 @@ class Task(NamedTuple):
     real: tuple[str, ...] = ()  # folders of the development media
     real_overrides: tuple[str, ...] = ()
     config: str = ""  # in configs/tiny, where it is not the objective's name
+    difficulty: str | None = None  # of the toy world, where it is not the default
+    words: int = 0  # tokens of the vocabulary that is trained on the data; 0: the objective reads no text
+    documents: bool = False  # trains on the captions as text files, and cuts the link by permuting all their words
 
     @property
     def how(self) -> str:
         """How the link is cut, for the table."""
+        if self.documents:
+            return "all words permuted"
         return ", ".join(f"`{text}`" for text in (self.cut, *self.cut_overrides) if text)
 
 
+ORDER = ("grid", "gestures", "actions")
 A_FIFTH = ("streams.0.holdout=0.2", "streams.0.batch=16")
+TEXT = ("streams.0.holdout=0.1",)
 
 TASKS = {
     "l3": Task(0.60, "accuracy", "sound_from_other_clip"),
@@ -30,4 +37,20 @@ TASKS = {
     "avol": Task(0.75, "accuracy", "sound_from_other_clip"),
     "av_nce": Task(0.75, "accuracy", "sound_from_other_clip"),
     "avts": Task(0.70, "synchronisation", "sound_shifted"),
+    "shuffle_learn": Task(0.65, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
+    "frame_order": Task(0.25, cut="frozen", real=ORDER, real_overrides=A_FIFTH),  # 12 classes
+    "clip_order": Task(0.40, cut="frozen", real=ORDER, real_overrides=A_FIFTH),  # 6 classes
+    "odd_one_out": Task(0.45, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
+    "arrow_of_time": Task(0.65, cut="frozen", difficulty="lossy", real=ORDER, real_overrides=A_FIFTH),
+    "playback_rate": Task(0.70, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
+    "video_rotation": Task(
+        0.60, real=ORDER, real_overrides=A_FIFTH
+    ),  # nothing in the toy world cuts gravity: the tests hold its control
+    "cubic_puzzle": Task(0.15, "judged.accuracy_time", cut="frozen", real=ORDER, real_overrides=A_FIFTH),  # 24 classes
+    "dense_predictive_coding": Task(0.50, "judged.accuracy_temporal", cut="frozen", real=ORDER, real_overrides=A_FIFTH),
+    "video_prediction": Task(0.80, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
+    "masked_lm": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),
+    "next_sentence": Task(0.65, documents=True, words=300, real=("text",), real_overrides=TEXT),
+    "gap_sentences": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),
+    "denoise_text": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),
 }
