@@ -138,7 +138,7 @@ def page(rows: dict[str, dict[str, Scores]], videos: list[MaskedVideo], given: a
         f"(means over objects, their recall and decay). Propagation: top {given.top_k}, radius {given.radius:g} cells, first frame and {given.context} latest, temperature {given.temperature:g}, frames "
         + (f"with a short side of {given.short_side} pixels" if given.short_side else "in full size")
         + ", the encoder's own features.",
-        "Four sequences are no benchmark: figures here tell methods apart on these clips, not how good they are elsewhere."
+        "So few sequences are no benchmark: figures here tell methods apart on these clips, not how good they are elsewhere."
         if few
         else "",
         "",
