@@ -53,3 +53,30 @@ def bags(rows: int, seed: int, *, linked: bool = True, candidates: int = 3, off:
         "source": torch.arange(rows) + 1000 * seed,
         "kind": kind,
     }
+
+
+def timelines(
+    rows: int, seed: int, *, linked: bool = True, steps: int = 8, captions: int = 3, hop: float = 0.5
+) -> dict[str, Tensor]:
+    """Windows whose steps show what the caption of that time names, two steps or more for each; cut: captions that name any kind.
+
+    Each row's kinds differ from one another. Steps before the first caption show nothing.
+    """
+    g = torch.Generator().manual_seed(seed)
+    kinds = torch.rand(rows, KINDS, generator=g).argsort(dim=1)[:, :captions]
+    said = kinds if linked else torch.rand(rows, KINDS, generator=g).argsort(dim=1)[:, :captions]
+    count = torch.randint(2, captions + 1, (rows,), generator=g)
+    free = steps - 2 * count
+    first = (torch.rand(rows, generator=g) * (free + 1)).long()
+    batch: dict[str, Tensor] = {}
+    shown = torch.full((rows, steps), KINDS)
+    for k in range(captions):
+        begins = torch.where(k < count, first + 2 * k, first)
+        batch[f"start_{k}"], batch[f"end_{k}"] = begins * hop, (begins + 2) * hop
+        for late in range(2):
+            there = (k < count)[:, None] & (torch.arange(steps) == (begins + late)[:, None])
+            shown = torch.where(there, kinds[:, k : k + 1], shown)
+    video = pictures(shown % KINDS, g)
+    nothing = (127 + 20 * torch.randn(video.shape, generator=g)).clamp(0, 255).to(torch.uint8)
+    video = torch.where((shown == KINDS)[..., None, None, None], nothing, video)
+    return {**batch, "video": video, "text": sentences(said, g), "captions": count, "source": torch.arange(rows) + 1000 * seed}
