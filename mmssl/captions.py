@@ -165,12 +165,12 @@ class WindowViews(Views):
     from the beginning of the window, cut off at its ends.
 
     The window begins anywhere, so a place in it is no place in the film. Where more than K captions fall into it, K in a row are drawn.
-    None in `size`, `length`, `tokenizer` is filled in by `resolve`.
+    None in `frames`, `size`, `length`, `tokenizer` is filled in by `resolve`.
     """
 
     seconds: float = 8.0  # of the window
     steps: int = 16  # S
-    frames: int = 1  # T, of each step
+    frames: int | None = None  # T, of each step; 1 where the encoder takes any number
     captions: int = 4  # K, at most; at least 2 are in every window
     size: int | None = None
     length: int | None = None
@@ -194,11 +194,8 @@ class WindowViews(Views):
     def resolve(self, picture: InputSpec, text: InputSpec) -> WindowViews:
         """These views with every None filled in. Raises `InputError` where neither views nor encoders say, or where they differ."""
         length, tokenizer = resolve_text(self.length, self.tokenizer, text)
-        if picture.frames and picture.frames != self.frames:
-            raise InputError(
-                f"views.frames is {self.frames} for a step, but the video encoder takes clips of {picture.frames}; set views.frames to that"
-            )
-        return replace(self, size=_size(self.size, picture), length=length, tokenizer=tokenizer)
+        frames = self.frames or picture.frames or 1
+        return replace(self, frames=frames, size=_size(self.size, picture), length=length, tokenizer=tokenizer)
 
     def reject(self, source: Source) -> str | None:
         """ "no picture", "no captions", "fewer than 2 captions", "shorter than 8.0 s", "no two captions within 8.0 s"."""
@@ -210,7 +207,7 @@ class WindowViews(Views):
 
     def plan(self, source: Source, rng: np.random.Generator) -> Plan:
         """Draw the window, which captions of it are taken, and the crop."""
-        if self.size is None or self.length is None or self.tokenizer is None:
+        if self.frames is None or self.size is None or self.length is None or self.tokenizer is None:
             raise InputError(f"{self} still has a None; call resolve with the encoders' specs first")
         start, held = self._draw(source, rng)
         first = int(rng.integers(max(0, len(held) - self.captions) + 1))

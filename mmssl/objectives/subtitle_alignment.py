@@ -62,7 +62,7 @@ class Told(NamedTuple):
     captions: Tensor  # (n, K, D) unit length
     moments: Tensor  # (n, K, D) means of steps
     held: Tensor  # (n, K) bool, which captions are there
-    count: Tensor  # (n,)
+    number: Tensor  # (n,) of them
     starts: Tensor  # (n, K) seconds in the window
     ends: Tensor
     apart: Tensor  # (n, K, K) bool, pairs of captions that can be told from one another
@@ -111,7 +111,7 @@ class SubtitleAlignment(Objective):
                 f"subtitle_alignment: apart {apart}, hard {hard}, path {path}, softness {softness}; give seconds >= 0, a share of 0 to 1, a "
                 "weight >= 0, and a softness above 0"
             )
-        self.views = views.resolve(encoders["video"].spec, encoders["text"].spec)
+        self.views = self.window = views.resolve(encoders["video"].spec, encoders["text"].spec)
         self.apart, self.hard, self.path, self.softness = apart, hard, path, softness
         self.video_head = Projection(encoders["video"].dim, dim, hidden)
         self.text_head = Projection(encoders["text"].dim, dim, hidden)
@@ -161,9 +161,9 @@ class SubtitleAlignment(Objective):
         easy = self._easy_decisions(told, at_moments, elsewhere, wrong)
         own, backwards, _ = self._paths(told)
         truth = (told.starts + told.ends) / 2
-        middle = torch.full_like(truth, self.views.seconds / 2)
+        middle = torch.full_like(truth, self.window.seconds / 2)
         place = torch.arange(truth.shape[1], device=truth.device)
-        even = (place + 0.5) / told.count[:, None] * self.views.seconds
+        even = (place + 0.5) / told.number[:, None] * self.window.seconds
         errors = [_mean_over((guess - truth).abs(), told.held) for guess in (self._when(told), middle, even)]
         return {
             "accuracy": Judged(torch.where(pairs > 0, decided, 0.5), 0.5),
@@ -179,15 +179,15 @@ class SubtitleAlignment(Objective):
         return (self.video_head if role == "video" else self.text_head)(features.pooled)
 
     def _tell(self, batch: Batch, bank: EncoderBank) -> Told:
-        part = StepByStep(self.views.steps, self.frame_augment if self.training else None)
-        steps = self.embed("video", bank.encode("video", batch["video"], part)).unflatten(0, (-1, self.views.steps))
+        part = StepByStep(self.window.steps, self.frame_augment if self.training else None)
+        steps = self.embed("video", bank.encode("video", batch["video"], part)).unflatten(0, (-1, self.window.steps))
         text = batch["text"]
         captions = self.embed("text", bank.encode("text", text.flatten(0, 1))).unflatten(0, text.shape[:2])
         starts, ends = (torch.stack([batch[f"{end}_{k}"] for k in range(text.shape[1])], dim=1) for end in ("start", "end"))
         starts, ends = starts.to(steps.dtype), ends.to(steps.dtype)
         held = torch.arange(text.shape[1], device=text.device) < batch["captions"][:, None]
         with torch.autocast(steps.device.type, enabled=False):
-            moments = time_weights(starts, ends, self.views.steps, self.views.hop) @ steps
+            moments = time_weights(starts, ends, self.window.steps, self.window.hop) @ steps
         gap = torch.maximum(starts[:, None] - ends[:, :, None], starts[:, :, None] - ends[:, None])
         differs = (text[:, :, None] != text[:, None]).any(dim=-1)
         apart = (gap >= self.apart) & differs & held[:, :, None] & held[:, None]
@@ -236,19 +236,19 @@ class SubtitleAlignment(Objective):
         with torch.autocast(told.steps.device.type, enabled=False):
             fits = self.fit_of(torch.einsum("nkd,bsd->nbks", told.captions, gather_rows(told.steps)))
             n, b, k, s = fits.shape
-            every = told.count[:, None].expand(n, b)
+            every = told.number[:, None].expand(n, b)
             along = path_score(fits.flatten(0, 1), every.flatten(), softness=self.softness).unflatten(0, (n, b))
             own = fits.gather(1, told.mine[:, None, None, None].expand(n, 1, k, s))[:, 0]
-            turned = own.gather(1, _reversed(told.held, told.count)[..., None].expand_as(own))
-            backwards = path_score(turned, told.count, softness=self.softness)
+            turned = own.gather(1, _reversed(told.held, told.number)[..., None].expand_as(own))
+            backwards = path_score(turned, told.number, softness=self.softness)
             return along.gather(1, told.mine[:, None])[:, 0], backwards, along
 
     def _when(self, told: Told) -> Tensor:
         """The middle of the steps that the best path gives each caption, seconds in the window (n, K)."""
         fits = self.fit_of(told.captions @ told.steps.transpose(1, 2))
-        path = best_path(fits, told.count)  # (n, S)
+        path = best_path(fits, told.number)  # (n, S)
         given = path[:, None] == torch.arange(fits.shape[1], device=path.device)[:, None]  # (n, K, S)
-        times = (torch.arange(fits.shape[2], device=path.device) + 0.5) * self.views.hop
+        times = (torch.arange(fits.shape[2], device=path.device) + 0.5) * self.window.hop
         return (given * times).sum(dim=2) / given.sum(dim=2).clamp(min=1)
 
 
