@@ -14,6 +14,7 @@ from mmssl.data.loader import StepBatch
 from mmssl.data.stream import Stream
 from mmssl.files import make_aside
 from mmssl.types import Source, Views
+from mmssl.vocabulary import Vocabulary, load_tokenizer
 
 PICTURE = 112  # pixels, side of a frame on the sheet
 MARGIN = 10
@@ -30,7 +31,7 @@ def batch_sheet(
     rows: int = 8,
     augments: Mapping[str, Augments] | None = None,
 ) -> Path:
-    """Draw the first rows of a batch for each distinct cut: frames, spectrograms, labels, captions, and the augmented frames.
+    """Draw the first rows of a batch for each distinct cut: frames, spectrograms, texts, labels, captions, and the augmented frames.
 
     Args:
         batch: one step of a `Loader` over `streams`.
@@ -57,27 +58,32 @@ def _block(
     for key, augment in augments.items():
         if key in shown and augment is not None:
             shown[f"{key}, augmented"] = augment(shown[key])
+    tokenizer = getattr(views, "tokenizer", None)
+    words = load_tokenizer(tokenizer) if tokenizer else None
     lines = [
-        _row({key: value[number] for key, value in shown.items()}, sources) for number in range(min(rows, len(values["source"])))
+        _row({key: value[number] for key, value in shown.items()}, sources, words)
+        for number in range(min(rows, len(values["source"])))
     ]
     head = _text_image([title, str(views)], 16)
     return _stack([head, *lines])
 
 
-def _row(values: Mapping[str, Tensor], sources: Sequence[Source]) -> Image.Image:
+def _row(values: Mapping[str, Tensor], sources: Sequence[Source], words: Vocabulary | None = None) -> Image.Image:
     source = sources[int(values["source"])]
     parts: list[Image.Image] = []
     labels: list[str] = [source.id]
     for key, value in values.items():
         if value.ndim == 4:
             parts += [_labelled(_frame(frame), f"{key} {number}") for number, frame in enumerate(value)]
+        elif value.ndim == 2 and words is not None and not value.is_floating_point():
+            labels += [f"{key}: {words.words(text, special=True)}" for text in value.tolist()]
         elif value.ndim == 1:
             parts.append(_labelled(spectrogram_image(value.float().numpy()), key))
         elif value.ndim == 0 and key != "source":
             labels.append(f"{key} = {value.item():.4g}")
     said = " / ".join(cue.text for cue in source.cues[:6])
     labels += [f"captions: {said}"] if said else []
-    return _stack([_beside(parts), _text_image(labels, 12)], gap=2)
+    return _stack([*([_beside(parts)] if parts else []), _text_image(labels, 12)], gap=2)
 
 
 def spectrogram_image(wave: np.ndarray, height: int = PICTURE, width: int = PICTURE * 2) -> Image.Image:

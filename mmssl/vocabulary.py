@@ -69,9 +69,9 @@ class Vocabulary:
         found = self.core.encode(self._named(first), None if second is None else self._named(second)).ids
         return found + [self.pad] * (length - len(found))
 
-    def words(self, ids: list[int]) -> str:
-        """The text of ids; special tokens are left out."""
-        return self.core.decode(ids, skip_special_tokens=True)
+    def words(self, ids: list[int], *, special: bool = False) -> str:
+        """The text of ids, without padding; special tokens are shown by name, or left out."""
+        return self.core.decode([number for number in ids if number != self.pad], skip_special_tokens=not special)
 
     def _named(self, text: str) -> str:
         if "[" not in text or self.core.token_to_id("[MASK]") is not None:

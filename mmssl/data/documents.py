@@ -40,64 +40,12 @@ LONGEST_HEADING = 100  # characters
 
 _END = re.compile(r"[.!?…]+[\"'”’)\]]*(?:\s[\"”](?=\s))?\s+(?=[\"'“‘(\[]?\s?[A-Z0-9À-ÖØ-Þ\[])")
 _ABBREVIATIONS = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "st",
-        "sr",
-        "jr",
-        "prof",
-        "rev",
-        "hon",
-        "gen",
-        "col",
-        "capt",
-        "lt",
-        "sgt",
-        "maj",
-        "gov",
-        "sen",
-        "rep",
-        "fig",
-        "figs",
-        "no",
-        "nos",
-        "vol",
-        "vols",
-        "pp",
-        "ed",
-        "eds",
-        "cf",
-        "vs",
-        "etc",
-        "e.g",
-        "i.e",
-        "approx",
-        "dept",
-        "est",
-        "inc",
-        "ltd",
-        "co",
-        "corp",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-        "messrs",
-        "mme",
-        "mlle",
-    ]
+    """mr mrs ms dr st sr jr prof rev hon gen col capt lt sgt maj gov sen rep ed eds cf vs etc e.g i.e approx dept est inc ltd co corp jan
+    feb apr jun jul aug sep sept oct nov dec messrs mme mlle""".split()  # noqa: SIM905 - a list of words is read as words
 )
+_NUMBERED = frozenset(
+    {"no", "nos", "fig", "figs", "vol", "vols", "pp", "ch", "art"}
+)  # abbreviations only before a number: "No. 10"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,18 +114,20 @@ def split_sentences(paragraph: str) -> list[str]:
     text = " ".join(paragraph.split())
     sentences, start = [], 0
     for match in _END.finditer(text):
-        if not _abbreviated(text[start : match.end()].rstrip()):
+        if not _abbreviated(text[start : match.end()].rstrip(), text[match.end()]):
             sentences.append(text[start : match.end()].strip())
             start = match.end()
     sentences.append(text[start:].strip())
     return [sentence for sentence in sentences if any(character.isalpha() for character in sentence)]
 
 
-def _abbreviated(sentence: str) -> bool:
-    """Whether the full stop at the end is an abbreviation's ("Mr.") or an initial's ("J.")."""
+def _abbreviated(sentence: str, following: str) -> bool:
+    """Whether the full stop at the end is an abbreviation's ("Mr.") or an initial's ("J."). `following` is the next character."""
     if not sentence.endswith("."):
         return False
     word = sentence.rsplit(" ", 1)[-1].rstrip(".").lstrip("(\"'“‘[")
+    if word.lower() in _NUMBERED:
+        return following.isdigit()
     return word.lower() in _ABBREVIATIONS or (len(word) == 1 and word.isupper() and word != "I")
 
 

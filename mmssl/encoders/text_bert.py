@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
@@ -93,8 +94,12 @@ class TextBert(Encoder):
         """See the class. Raises `ValueError` for a wrong shape, type or length."""
         check_tokens(x, tokens=self.spec.tokens)
         valid = x != self.vocabulary.pad if valid is None else valid
+        # Positions are given: the model's own lie in a buffer that no checkpoint holds.
         hidden = self.net(
-            input_ids=x, attention_mask=attended(valid), token_type_ids=segments(x, self.vocabulary.sep)
+            input_ids=x,
+            attention_mask=attended(valid),
+            token_type_ids=segments(x, self.vocabulary.sep),
+            position_ids=torch.arange(x.shape[1], device=x.device)[None],
         ).last_hidden_state
         grid = hidden.contiguous()
         pooled = mean_of_valid(grid, valid) if self.pool == "mean" else grid[:, 0].clone()
