@@ -59,6 +59,10 @@ def test_it_trains_two_steps_and_loads_again(path, toy, tmp_path):
             where = f"streams.{number}.objectives.{place}"
             if objective["name"] == "gap_sentences":  # the captions follow one another at once
                 overrides.append(f"{where}.views.pause=0")
+            if objective["name"] in ("mil_nce", "masked_video_lm"):
+                overrides += [f"{where}.views.fps=12.5", "encoders.video.pixels=64"]
+            if objective["name"] == "subtitle_alignment":
+                overrides += [f"{where}.views.{text}" for text in ("seconds=1.5", "steps=4", "captions=2", "size=64")]
             if objective["name"] == "avts":  # the clips last 1.6 s
                 bins = 3 if objective["centre"] else 1
                 overrides += [f"{where}.views.seconds=0.5", f"{where}.views.frames=6", f"{where}.bins={bins}"]

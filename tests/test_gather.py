@@ -16,7 +16,9 @@ from mmssl.cuts import PairViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.nn.gather import gather_rows, own_rows, rank_and_world
 from mmssl.objectives.avts import Curriculum
-from tests.tiny_av import build, envelopes, scenes, tiny_encoders
+from mmssl.objectives.base import objective_class
+from tests.tiny_av import build, envelopes, scenes, tiny_encoders, tiny_for
+from tests.tiny_captions import bags
 
 WORLD, ROWS = 2, 8
 CASES = {
@@ -27,13 +29,21 @@ CASES = {
     "l3": ("l3", {}),
     "avts_margin": ("avts", {"curriculum": Curriculum(hard=0.5, overlapping_after=5)}),
     "avts_nce": ("avts", {"form": "nce", "bins": 2}),
+    "mil_nce": ("mil_nce", {"apart": 1.0}),
+    "mil_nce_sigmoid": ("mil_nce", {"form": "sigmoid"}),
 }
 # Rows of equal source on the same rank (0, 2) and on both (3, 6).
 SOURCES = torch.tensor([10, 11, 10, 12, 13, 14, 12, 15])
 
 
 def global_batch(name: str) -> dict[str, Tensor]:
-    batch = envelopes(ROWS, 1, frames=2) if name == "avts" else scenes(ROWS, 1) | {"audio_apart": scenes(ROWS, 2)["audio"]}
+    if name == "mil_nce":
+        some = {"captions": torch.arange(ROWS) % 3 + 1, "time": torch.arange(ROWS) * 1.0}
+        batch = bags(ROWS, 1) | some
+    elif name == "avts":
+        batch = envelopes(ROWS, 1, frames=2)
+    else:
+        batch = scenes(ROWS, 1) | {"audio_apart": scenes(ROWS, 2)["audio"]}
     batch["video"] = batch["video"].double() / 255
     batch = {key: value.double() if value.is_floating_point() else value for key, value in batch.items()}
     if "overlap" in batch:
@@ -44,7 +54,10 @@ def global_batch(name: str) -> dict[str, Tensor]:
 def one_step(case: str) -> dict[str, Tensor]:
     """Value, mean gradients, carried rows and state after a step, as each rank of however many sees them."""
     name, arguments = CASES[case]
-    encoders = tiny_encoders(double=True, parts=2)
+    if "text" in objective_class(name).roles:
+        encoders = {role: encoder.double() for role, encoder in tiny_for(objective_class(name)).items()}
+    else:
+        encoders = tiny_encoders(double=True, parts=2)
     objective = build(name, encoders, dim=8, **arguments) if name != "l3" else build(name, encoders)
     objective = objective.double()
     objective.frame_augment = objective.wave_augment = None  # draws differ by rank
