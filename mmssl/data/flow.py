@@ -15,7 +15,7 @@ H rows and W columns of a picture, K its enlargement, T moments.
 from __future__ import annotations
 
 import pickle  # noqa: TID251 - only for the class of error that a broken file raises; loading is weights_only
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -143,8 +143,8 @@ def estimate(pairs: Sequence[tuple[np.ndarray, np.ndarray]], method: str = "dis"
     """
     check_method(method)
     still = [np.array_equal(one, other) for one, other in pairs]
-    run: Callable[[Sequence[tuple[np.ndarray, np.ndarray]]], list[np.ndarray]] = _dis if method == "dis" else _raft(method)
-    found = iter(run([pair for pair, same in zip(pairs, still, strict=True) if not same]))
+    moving = [pair for pair, same in zip(pairs, still, strict=True) if not same]
+    found = iter(_dis(moving) if method == "dis" else _raft(moving, method))
     # Of one picture with itself both methods give a little noise on flat ground; nothing has moved.
     return [
         np.zeros((*one.shape[:2], 2), np.float32) if same else next(found) for (one, _), same in zip(pairs, still, strict=True)
@@ -178,35 +178,20 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def _raft(method: str) -> Callable[[Sequence[tuple[np.ndarray, np.ndarray]]], list[np.ndarray]]:
+def _raft(pairs: Sequence[tuple[np.ndarray, np.ndarray]], method: str) -> list[np.ndarray]:
     network = _network(method, weights_file(method).stat().st_mtime_ns)
-
-    def run(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-        fields = []
-        for one, other in pairs:
-            height, width = one.shape[:2]
-            tall, wide = (max(RAFT_SIDE, -(-side // RAFT_MULTIPLE) * RAFT_MULTIPLE) for side in (height, width))
-            with torch.inference_mode():
-                before, after = (_for_raft(picture, tall, wide) for picture in (one, other))
-                field = network(before, after)[-1][0].permute(1, 2, 0)  # the last of its refinements
-            scaled = (
-                cv2.resize(field.numpy(), (width, height), interpolation=cv2.INTER_LINEAR)
-                if (tall, wide) != (height, width)
-                else field.numpy()
-            )
-            fields.append(np.ascontiguousarray(scaled * np.array([width / wide, height / tall], np.float32)))
-        return fields
-
-    return run
+    return [_raft_one(network, one, other) for one, other in pairs]
 
 
-def _for_raft(picture: np.ndarray, tall: int, wide: int) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (1, 3, tall, wide) in -1..1."""
-    planes = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1.0
-    return (
-        planes
-        if planes.shape[2:] == (tall, wide)
-        else functional.interpolate(planes, (tall, wide), mode="bilinear", align_corners=False)
+@torch.inference_mode()
+def _raft_one(network: torch.nn.Module, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    height, width = one.shape[:2]
+    tall, wide = (max(RAFT_SIDE, -(-side // RAFT_MULTIPLE) * RAFT_MULTIPLE) for side in (height, width))
+    planes = torch.stack([torch.from_numpy(np.ascontiguousarray(picture)) for picture in (one, other)]).permute(0, 3, 1, 2)
+    planes = functional.interpolate(planes.float() / 127.5 - 1.0, (tall, wide), mode="bilinear", align_corners=False)
+    field = network(planes[:1], planes[1:])[-1][0].permute(1, 2, 0).numpy()  # the last of its refinements
+    return cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR) * np.array(
+        [width / wide, height / tall], np.float32
     )
 
 
