@@ -20,6 +20,12 @@ def index(
     workers: Annotated[int | None, typer.Option(min=1, help="Probing processes. Default: one for each core.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one file may take (more above 100 MB).")] = 30.0,
     loudness: Annotated[bool, typer.Option("--loudness/--no-loudness", help="Measure how loud the sound is over time.")] = True,
+    motion: Annotated[
+        bool,
+        typer.Option(
+            "--motion", help="Measure how much the picture moves over time: decodes all of it, two to five times slower."
+        ),
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Probe everything again, also what has not changed.")] = False,
 ) -> None:
     """List what a folder of media holds: streams, spans, loudness, captions; what cannot be used, and why.
@@ -40,7 +46,9 @@ def index(
 
     if out is not None and out.suffix.lower() != ".parquet":
         raise InputError(f"--out names a Parquet file and ends in .parquet, got {out}")
-    manifest = index_folder(folder, out, workers=workers, timeout=timeout, loudness=loudness, fresh=fresh, progress=not as_json)
+    manifest = index_folder(
+        folder, out, workers=workers, timeout=timeout, loudness=loudness, motion=motion, fresh=fresh, progress=not as_json
+    )
     place = out if out is not None else default_manifest(folder)
     summary = manifest.summary()
     if as_json:
