@@ -33,9 +33,9 @@ from mmssl.types import Flow, Frames, InputError
 
 Method = Literal["dis", "raft", "raft_small"]
 METHODS: tuple[Method, ...] = ("dis", "raft", "raft_small")
-WORKING_SIDE = (
-    128  # pixels: smaller outputs are estimated on larger pictures and averaged; DIS begins its search at a quarter of the size
-)
+# Pixels of the short side: smaller outputs are estimated on pictures at least so large, and below `FINE_SIDE` at least twice their size, and
+# averaged. DIS ends its search at half the size and loses small things there (docs/results/flow.md: what each size costs and gives).
+WORKING_SIDE, FINE_SIDE = 128, 256
 SAME = 1e-6  # seconds within which two moments are one
 RAFT_SIDE, RAFT_MULTIPLE = 128, 8  # what the network takes: at least, and a multiple of
 DIS_SIDE = 16  # pixels below which DIS has no scale to begin at
@@ -101,7 +101,8 @@ def pictures_for(flow: Flow) -> Pictures:
 def enlargement(height: int, width: int) -> int:
     """K, a power of two: on pictures so many times the output's size is its flow estimated."""
     k = 1
-    while k * min(height, width) < WORKING_SIDE and k < 8:
+    side = min(height, width)
+    while k < 8 and (k * side < WORKING_SIDE or (k == 1 and side < FINE_SIDE)):
         k *= 2
     return k
 
