@@ -12,7 +12,20 @@ import typer
 from mmssl.training.errors import Interrupted, RunError
 from mmssl.types import InputError
 
-COMMANDS = ("demo", "toyworld", "index", "view", "train", "evaluate", "localize", "features", "report", "bench", "doctor")
+COMMANDS = (
+    "demo",
+    "toyworld",
+    "index",
+    "prepare",
+    "view",
+    "train",
+    "evaluate",
+    "localize",
+    "features",
+    "report",
+    "bench",
+    "doctor",
+)
 
 
 def build_app() -> typer.Typer:

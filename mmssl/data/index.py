@@ -82,7 +82,7 @@ def index_folder(
         kind = f"{PROBE_VERSION}{'+loudness' if loudness else ''}{MOTION if motion else ''}"
         kept, todo = _split(found.candidates, old, kind)
         rows = RowStore(_kept_rows(old, ids, kept), aside, root)
-        run = Run(root, found.candidates, ids, kind, todo, loudness, motion, workers or _cores(), timeout, function)
+        run = Run(root, found.candidates, ids, kind, todo, loudness, motion, workers or available_cores(), timeout, function)
         try:
             _probe_into(rows, run, bar.probed)
         finally:
@@ -302,7 +302,8 @@ def _folder(root: Path) -> Path:
     return root.resolve()
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
