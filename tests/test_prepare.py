@@ -95,10 +95,9 @@ def test_sound_and_picture_keep_their_times_wherever_they_begin(tmp_path, video_
     white = [answers[frames].float().mean((1, 2, 3)) > 127 for answers in (before, after)]
     assert white[0].any() and bool((white[0] == white[1]).all())
     one, other = before[wave].numpy(), after[wave].numpy()
-    lags = np.arange(-40, 41)
-    match = [float((one[100:-100] * np.roll(other, -lag)[100:-100]).sum()) for lag in lags]
-    assert lags[int(np.argmax(match))] == 0
-    assert max(match) / np.sqrt((one**2).sum() * (other**2).sum()) > 0.98
+    onsets = [np.flatnonzero(np.abs(x) > 0.3)[0] for x in (one, other)]
+    assert abs(onsets[0] - onsets[1]) <= 2
+    assert (one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()) > 0.97
     again = index_folder(tmp_path, tmp_path / "m.parquet", progress=False, workers=1)
     spans = {source.id: source for source in again}
     assert spans["small"].video == pytest.approx(spans["film"].video, abs=0.05)

@@ -1,7 +1,7 @@
 """One film into a small one that is quick to cut: H.264 in groups of 8 pictures without B-frames, mono sound; the same moments at the same times.
 
-Every picture keeps its time on the presentation clock, also where the rate varies and where picture or sound begin late; rotation and pixel aspect
-are applied once and for all. Sound is what a `Wave` request of the whole would hear. Runs in a worker (`mmssl.data.probe_pool`).
+Every picture keeps its time on the presentation clock, also where the rate varies and where picture or sound begin late (its stamp is up to half a
+millisecond earlier, as far as the source's own stamps are rounded); rotation and pixel aspect are applied once and for all. Sound is what a `Wave` request of the whole would hear. Runs in a worker (`mmssl.data.probe_pool`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from mmssl.data.container import BROKEN, clock_start, open_media, orientation, picture_stream, pixel_aspect, shown_size
+from mmssl.data.container import BROKEN, clock_start, open_media, orientation, picture_stream, pixel_aspect, rounding, shown_size
 from mmssl.data.decode import answer
 from mmssl.data.decode.picture import WHOLE, Painter, cut
 from mmssl.data.decode.stamps import FrameClock
@@ -54,7 +54,9 @@ def reencode(
     counted: list[int] = []
 
     def fill(part: Path) -> None:
-        with open_media(Path(path)) as film, av.open(str(part), "w") as out:
+        # A late beginning is noted in ticks of the film's own clock, by default whole milliseconds: 16 samples.
+        clock = {"movie_timescale": str(math.lcm(TICK.denominator, rate))}
+        with open_media(Path(path)) as film, av.open(str(part), "w", options=clock) as out:
             counted.append(_write(Path(path), film, out, (short_side, rate, quality), video, audio))
 
     try:
@@ -120,10 +122,11 @@ def _frames(path: Path, film: InputContainer, short_side: int) -> Iterator[Video
         if stamp is None or stream.time_base is None:
             continue
         time = float(stamp * stream.time_base) - start
-        ticks = round(time / TICK)
         if frame.is_corrupt:
             raise MediaError(f"{path}: the picture at {time:.3f} s is damaged")
-        if ticks <= last or ticks < 0:  # shown never, or before the film begins
+        # A time takes the picture stamped up to `rounding` later. That of the new file is smaller, so its stamps come that much earlier.
+        ticks = max(0, math.ceil((time - rounding(stream)) / TICK))
+        if ticks <= last or time < -rounding(stream):  # shown never, or before the film begins
             continue
         turns, mirrored = orientation(frame)
         if size is None:
