@@ -162,7 +162,7 @@ def shrunk(true: TrueFlow, size: int) -> TrueFlow:
     if full == size:
         return true
     block = full // size
-    valid = true.valid.reshape(size, block, size, block).all(axis=(1, 3))
+    valid = true.valid.reshape(size, block, size, block).min(axis=(1, 3))
     flow = true.flow.reshape(2, size, block, size, block).mean(axis=(2, 4)) / block
     return TrueFlow(flow.astype(np.float32), valid)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.error
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer

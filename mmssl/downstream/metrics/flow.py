@@ -64,7 +64,7 @@ def read_flo(path: Path) -> TrueFlow:
     if not (0 < width <= LARGEST and 0 < height <= LARGEST) or len(content) != 12 + 8 * width * height:
         raise MediaError(f"{path} claims {width} x {height} pixels of flow and holds {len(content)} bytes; it is damaged")
     flow = np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2).transpose(2, 0, 1)
-    valid = (np.abs(np.nan_to_num(flow, nan=np.inf)) <= FLO_UNKNOWN).all(axis=0)
+    valid = np.abs(np.nan_to_num(flow, nan=np.inf)).max(axis=0) <= FLO_UNKNOWN
     return TrueFlow(np.where(valid, flow, 0.0).astype(np.float32), valid)
 
 
