@@ -16,6 +16,7 @@ COMMANDS = (
     "demo",
     "toyworld",
     "index",
+    "prepare",
     "tokenizer",
     "view",
     "train",

@@ -69,11 +69,11 @@ def start_run(config: RunConfig, out: Path, *, resume: bool = False, display: bo
     ranks = join_ranks(train.parallel, train.device)
     if not ranks.first:  # the first rank indexes what is new; the others then find the manifest made
         from_first(None, ranks)
-    corpora = open_corpora(config)
-    if ranks.first:
-        from_first(None, ranks)
     encoders = config.build_encoders()
     objectives = config.build_objectives(encoders)
+    corpora = open_corpora(config, objectives)
+    if ranks.first:
+        from_first(None, ranks)
     streams = build_streams(config, objectives, corpora)
     loader = build_loader(config, streams, ranks)
     held_out = build_streams(config, objectives, corpora, held_out=True)
@@ -102,11 +102,12 @@ def start_run(config: RunConfig, out: Path, *, resume: bool = False, display: bo
         leave_ranks()
 
 
-def open_corpora(config: RunConfig) -> list[Corpus]:
-    """Open (indexing where needed) and part the data of each stream."""
+def open_corpora(config: RunConfig, objectives: Mapping[str, Objective]) -> list[Corpus]:
+    """Open (indexing where needed) and part the data of each stream. Motion is measured where views of the stream ask for it."""
     corpora: list[Corpus] = []
     for stream in config.streams:
-        manifest = open_corpus(Path(stream.data), kind=stream.kind)
+        motion = any(views.needs_motion for views in _views_of(stream, objectives).values())
+        manifest = open_corpus(Path(stream.data), motion=motion, kind=stream.kind)
         if not len(manifest):
             raise InputError(f"{stream.data} holds no usable file; `mmssl index {stream.data}` tells why")
         _, held = split_holdout(manifest.ids, stream.holdout, by=stream.holdout_by, seed=config.seed)
@@ -122,7 +123,7 @@ def corpora_of(run: Run) -> list[Corpus]:
     Raises:
         InputError: the data have changed since: parted anew, clips that were trained on could count as held out.
     """
-    corpora = open_corpora(run.config)
+    corpora = open_corpora(run.config, run.objectives)
     recorded = (run.path / MANIFEST_FILE).read_text(encoding="utf-8")
     if recorded != _manifest_lines(corpora):
         raise InputError(
@@ -205,7 +206,7 @@ def view_batch(config: RunConfig, out: Path, *, step: int, rows: int) -> Path:
 
     encoders = config.build_encoders()
     objectives = config.build_objectives(encoders)
-    streams = build_streams(config, objectives, open_corpora(config))
+    streams = build_streams(config, objectives, open_corpora(config, objectives))
     show_streams(streams, config)
     loader = Loader(streams, accumulate=config.train.accumulate)
     seed_step(config.seed, step, 0, 0)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:  # the command line imports this module for its errors: seconds of `--help` hang on it
     import numpy as np
@@ -163,7 +163,10 @@ class Views(ABC):
     """How an objective cuts a source. Subclasses are frozen dataclasses of plain numbers: pure, hashable, picklable.
 
     Two objectives whose views compare equal receive the same cuts, so that one decode and one encoder pass serve both.
+    Views that read `Source.motion` set `needs_motion`: the index then measures it, and other runs do not see it.
     """
+
+    needs_motion: ClassVar[bool] = False
 
     @abstractmethod
     def reject(self, source: Source) -> str | None:

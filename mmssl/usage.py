@@ -83,7 +83,8 @@ def evaluate_run(
     if not able:
         raise InputError(f"no objective of {run} ({', '.join(loaded.objectives)}) can be evaluated on its own")
     parts = parts_of(loaded)
-    other = None if data is None else list(open_corpus(data))
+    motion = any(objective.views.needs_motion for objective in loaded.objectives.values())
+    other = None if data is None else list(open_corpus(data, motion=motion))
     figures: dict[str, Any] = {}
     columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:

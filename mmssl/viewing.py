@@ -73,7 +73,11 @@ def _row(values: Mapping[str, Tensor], sources: Sequence[Source], words: Vocabul
     parts: list[Image.Image] = []
     labels: list[str] = [source.id]
     for key, value in values.items():
-        if value.ndim == 4:
+        if value.ndim == 4 and value.shape[1] == 2:
+            fastest = value.float().norm(dim=1).flatten(1).amax(dim=1).tolist()
+            pictures = flow_pictures(value)
+            parts += [_labelled(_frame(p), f"{key} {n}: to {fastest[n]:.1f} px") for n, p in enumerate(pictures)]
+        elif value.ndim == 4:
             parts += [_labelled(_frame(frame), f"{key} {number}") for number, frame in enumerate(value)]
         elif value.ndim == 2 and words is not None and not value.is_floating_point():
             labels += [f"{key}: {words.words(text, special=True)}" for text in value.tolist()]
@@ -98,6 +102,16 @@ def spectrogram_image(wave: np.ndarray, height: int = PICTURE, width: int = PICT
     level = (20 * torch.log10(power.clamp_min(1e-6)) - FLOOR_DB) / -FLOOR_DB
     picture = (colormaps["magma"](level.clamp(0, 1).flip(0).numpy())[..., :3] * 255).astype(np.uint8)
     return Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+
+
+def flow_pictures(flow: Tensor) -> Tensor:
+    """(T, 2, H, W) -> uint8 (T, 3, H, W): the direction as hue, the speed as saturation; white stands still.
+
+    The colour wheel of Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011; the fastest pixel of all T is full.
+    """
+    from torchvision.utils import flow_to_image
+
+    return flow_to_image(flow.float())
 
 
 def _frame(frame: Tensor) -> Image.Image:

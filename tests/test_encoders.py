@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import typing
 import urllib.error
 from dataclasses import replace
@@ -52,8 +53,10 @@ def inputs(encoder: Encoder, clips: int = 2) -> Tensor:
         return torch.randint(6, encoder.vocabulary.size, (clips, 12), generator=generator)
     if encoder.modality == "audio":
         return torch.randn(clips, round(encoder.spec.rate * encoder.spec.seconds), generator=generator) * 0.1
-    frames = encoder.spec.frames if encoder.spec.frames in (4,) else {"frame": 2, "video": 8}[encoder.modality]
+    frames = encoder.spec.frames if encoder.spec.frames in (4,) else {"frame": 2, "video": 8, "flow": 8}[encoder.modality]
     side = encoder.spec.size if encoder.spec.size <= 32 else 64
+    if encoder.modality == "flow":
+        return 3 * torch.randn(clips, frames, 2, side, side, generator=generator)
     return torch.randint(0, 256, (clips, frames, 3, side, side), generator=generator, dtype=torch.uint8)
 
 
@@ -146,8 +149,8 @@ def test_saved_and_rebuilt_is_equal(encoder, tmp_path):
 def test_uint8_and_float_pictures_agree(name):
     encoder = build(name, "tiny")
     x = inputs(encoder)
-    if encoder.modality in ("audio", "text"):
-        pytest.skip("sound and text have one type")
+    if encoder.modality in ("audio", "text", "flow"):
+        pytest.skip(f"{encoder.modality} has one type")
     with torch.no_grad():
         torch.testing.assert_close(encoder(x.float() / 255).grid, encoder(x).grid, rtol=1e-4, atol=1e-5)
 
@@ -163,6 +166,14 @@ def test_wrong_input_is_named_with_value_limit_and_move(name):
             (x[:, None], "mono"),
             (x.to(torch.int16), "32768"),
             (x[:, :100], r"100 samples .* (at least|exactly) \d+: change"),
+        ]
+    elif encoder.modality == "flow":
+        wrong = [
+            (x[0], r"\(N, T, 2, H, W\)"),
+            (x[:, :, [0, 1, 1]], r"\(N, T, 2, H, W\)"),
+            (x.to(torch.int64), "int64"),
+            (x[..., :4], r"4 width in pixels; .* at least \d+: change"),
+            (x[:, :1], r"1 frames; .* at least 2: change"),
         ]
     else:
         wrong = [
@@ -184,7 +195,7 @@ def test_wrong_arguments_are_named(name):
         build_encoder(name, {"sise": "tiny"})
 
 
-@pytest.mark.parametrize("name", ["frame_resnet", "video_resnet", "audio_cnn"])
+@pytest.mark.parametrize("name", ["frame_resnet", "video_resnet", "audio_cnn", "flow_cnn"])
 def test_group_norm_makes_training_rows_independent(name):
     encoder = build(name, "tiny").train()
     x = inputs(encoder, 3)
@@ -215,6 +226,33 @@ def test_only_with_a_band_offset_is_timbre_known_from_pitch():
         encoder = build("audio_cnn", "tiny", mels=256, band_offset=band_offset, pool="mean")
         low, high = (encoder.stages(x).mean((2, 3)) for x in (spectrogram, higher))
         assert torch.allclose(low, high, atol=1e-6) != band_offset
+
+
+def test_flow_in_half_precision_is_flow():
+    encoder = build("flow_cnn", "tiny")
+    x = inputs(encoder).half()
+    with torch.no_grad():
+        assert torch.equal(encoder(x).grid, encoder(x.float()).grid)
+
+
+def test_flow_is_normalised_in_units_with_both_ends_kept():
+    encoder = build("flow_cnn", "tiny", unit=2.0)
+    x = torch.tensor([0.0, 0.2, -0.2, 40.0, 400.0]).view(5, 1, 1, 1, 1).expand(5, 2, 2, 8, 8)
+    slow, fast = encoder.normalize(x)[:3, 0, 0, 0, 0], encoder.normalize(x)[3:, 0, 0, 0, 0]
+    torch.testing.assert_close(slow, torch.tensor([0.0, 0.1, -0.1]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(fast, torch.tensor([math.log(40.0), math.log(400.0)]), atol=1e-2, rtol=0)
+    assert build("flow_cnn", "tiny", pixels=128).normalize.unit == 2.0
+    with pytest.raises(ValueError, match="unit must be above 0"):
+        build("flow_cnn", "tiny", unit=0.0)
+
+
+def test_only_with_centre_is_a_panning_camera_taken_away():
+    pan = torch.tensor([5.0, -2.0]).view(2, 1, 1)
+    for centre in (False, True):
+        encoder = build("flow_cnn", "tiny", centre=centre)
+        x = inputs(encoder)
+        with torch.no_grad():
+            assert torch.allclose(encoder(x).grid, encoder(x + pan).grid, atol=1e-4) == centre
 
 
 def test_a_frame_encoder_sees_each_picture_alone():
@@ -279,12 +317,14 @@ def centre(encoder: Encoder, x: Tensor, cell: tuple[int, int, int]) -> list[floa
         ("video_resnet", "mc3_18", {}, 1, 256),
         pytest.param("video_resnet", "r2plus1d_18", {}, 1, 256, marks=pytest.mark.slow),
         pytest.param("video_resnet", "s3d", {}, 24, 320, marks=pytest.mark.slow),
+        ("flow_cnn", "tiny", {}, 8, 64),
     ],
 )
 def test_grid_offset_and_stride_are_true(name, size, more, frames, side):
     encoder = averaging(build(name, size, **more))
     middle = round(side / 2 / encoder.grid_stride)
-    x = 0.8 + 0.2 * torch.rand(1, frames, 3, side, side, generator=torch.Generator().manual_seed(0))
+    channels = 2 if encoder.modality == "flow" else 3
+    x = 0.8 + 0.2 * torch.rand(1, frames, channels, side, side, generator=torch.Generator().manual_seed(0))
     _, row, column = centre(encoder, x, (0, middle, middle - 1))
     assert row == pytest.approx(encoder.grid_offset + encoder.grid_stride * middle, abs=0.75)
     assert column == pytest.approx(encoder.grid_offset + encoder.grid_stride * (middle - 1), abs=0.75)

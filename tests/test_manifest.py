@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmssl.data.manifest import SCHEMA, Manifest, Scan, manifest_from_rows, read_manifest, write_manifest
+from mmssl.data.manifest import SCHEMA, Manifest, Scan, manifest_from_rows, read_manifest, read_rows, write_manifest
 from mmssl.types import Cue, InputError, Source, Span
 
 TALK = {
@@ -137,6 +137,32 @@ def test_sha256_is_of_the_content_alone(tmp_path):
 def test_sha256_stays_the_same_over_versions(stored):
     """Resuming a run compares it with the one saved months ago: a new pyarrow or a refactoring may not change it."""
     assert read_manifest(stored).sha256 == "f9097901885d5a46fb8c2bde7662cc182691c267c88228db5a1176100daeed55"
+
+
+def test_motion_is_shown_and_counted_only_where_it_is_asked_for(tmp_path):
+    plain = write(tmp_path, ROWS)
+    moving = write(tmp_path, [{**TALK, "motion": [1.5, 0.0]}, *ROWS[1:]], "n.parquet")
+    assert not plain.has_motion and moving.has_motion
+    assert moving.select(["talk"])[0].motion == (1.5, 0.0)
+    assert moving.select(["quiet"])[0].motion == ()
+    assert moving.sha256 != plain.sha256
+    assert write(tmp_path, [{**TALK, "motion": [1.5, 0.5]}, *ROWS[1:]], "o.parquet").sha256 != moving.sha256
+    hidden = moving.without_motion()
+    assert hidden.sha256 == plain.sha256 and not hidden.has_motion
+    assert hidden.select(["talk"])[0].motion == ()
+    for manifest in (moving, hidden):  # on the way to workers
+        assert list(Pickler.loads(Pickler.dumps(manifest[1:]))) == list(manifest[1:])
+
+
+def test_a_manifest_from_before_motion_still_loads(stored):
+    table = pq.read_table(stored)
+    assert "motion" in table.column_names
+    before = read_manifest(stored)
+    pq.write_table(table.drop_columns(["motion"]), stored)
+    again = read_manifest(stored)
+    assert list(again) == list(before)
+    assert again.sha256 == before.sha256
+    assert read_rows(stored).schema.equals(SCHEMA)
 
 
 def test_sha256_does_not_depend_on_slices(stored):

@@ -315,6 +315,20 @@ def test_flow_carries_each_frame_onto_the_next(loud: Path, pictures: list[Pictur
             assert seen.mean() > 0.9
 
 
+def test_flow_over_several_frames_follows_the_flow_from_frame_to_frame(loud: Path) -> None:
+    truth = truth_of(loud, 0)
+    flow, seen = truth.flow(30, 3), truth.stays_visible(30, 3)
+    ys, xs = np.mgrid[:128, :128].astype(np.float64)
+    for frame in (30, 31, 32):  # from where each point has come to
+        x, y = (np.clip(np.rint(place).astype(int), 0, 127) for place in (xs, ys))
+        step = truth.flow(frame)[:, y, x]
+        seen &= truth.labels[frame][y, x] == truth.labels[30]
+        xs, ys = xs + step[0], ys + step[1]
+    start = np.mgrid[:128, :128][::-1]
+    assert seen.mean() > 0.8
+    assert np.abs(np.stack([xs, ys]) - start - flow)[:, seen].max() < 0.3
+
+
 def remap(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x0, y0 = np.clip(np.floor(x).astype(int), 0, 126), np.clip(np.floor(y).astype(int), 0, 126)
     a, b = (x - x0)[..., None], (y - y0)[..., None]

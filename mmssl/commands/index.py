@@ -21,6 +21,12 @@ def index(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one file may take (more above 100 MB).")] = 30.0,
     loudness: Annotated[bool, typer.Option("--loudness/--no-loudness", help="Measure how loud the sound is over time.")] = True,
     kind: Annotated[str, typer.Option(help="media, text, or auto: text where there is no media.")] = "auto",
+    motion: Annotated[
+        bool,
+        typer.Option(
+            "--motion", help="Measure how much the picture moves over time: decodes all of it, two to five times slower."
+        ),
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Probe everything again, also what has not changed.")] = False,
 ) -> None:
     """List what a folder of media holds: streams, spans, loudness, captions; what cannot be used, and why.
@@ -49,7 +55,15 @@ def index(
     if chosen is None:
         raise InputError(f"--kind is {kind!r}; it is one of {', '.join(get_args(Kind))}")
     manifest = index_folder(
-        folder, out, workers=workers, timeout=timeout, loudness=loudness, fresh=fresh, progress=not as_json, kind=chosen
+        folder,
+        out,
+        workers=workers,
+        timeout=timeout,
+        loudness=loudness,
+        motion=motion,
+        fresh=fresh,
+        progress=not as_json,
+        kind=chosen,
     )
     place = out if out is not None else default_manifest(folder, chosen)
     summary = manifest.summary()

@@ -33,6 +33,10 @@ from mmssl.types import InputError
 Kind = Literal["auto", "media", "text"]
 BATCH_ROWS = 512  # rows that are held as Python objects before they become an Arrow table
 SAVE_SECONDS = 60.0  # how often finished rows are put aside while probing goes on
+MOTION = "+motion"  # at the end of what made a row
+MOTION_BYTES_PER_SECOND = (
+    5e5  # a file gets more time where its picture is decoded: 4 Mbit a second, a tenth of what one core does
+)
 # Reasons that lie in the moment and not in the file: such rows are probed again next time.
 PASSING = ("vanished", "permission denied", "cannot be read")
 
@@ -44,6 +48,7 @@ def index_folder(
     workers: int | None = None,
     timeout: float = 30.0,
     loudness: bool = True,
+    motion: bool = False,
     fresh: bool = False,
     progress: bool = True,
     function: str = PROBE,
@@ -55,15 +60,16 @@ def index_folder(
     beside media are ignored, unless `kind` says "text"; subtitles are never documents.
 
     Rows of the manifest that is there already are kept where a file's size, its time of change, its subtitle files, the probe's
-    version and `loudness` are the same. An interrupted run continues where it was: finished rows are put aside every minute, in a
+    version and `loudness` are the same; those with a motion profile serve also where none is asked for. An interrupted run continues where it was: finished rows are put aside every minute, in a
     file beside `out` that goes when the manifest is written.
 
     Args:
         root: the folder. Never written to, unless `out` lies in it.
         out: the manifest; by default a file in the user's cache folder (`default_manifest`).
         workers: how many probing processes; by default one for each core that this process may use.
-        timeout: seconds that one file may take (more above 100 MB, see `probe_pool.time_limit`).
+        timeout: seconds that one file may take (more above 100 MB, see `probe_pool.time_limit`; more where motion is measured).
         loudness: measure `Source.loudness`, which decodes all of the sound.
+        motion: measure `Source.motion`, which decodes all of the picture: two to five times slower.
         fresh: probe everything, whatever the manifest says.
         progress: show a progress bar on stderr, if that is a terminal.
         function: what probes a file, see `probe_pool.probe_all`; for tests.
@@ -84,10 +90,10 @@ def index_folder(
         aside = out.with_name(f".{out.stem}.unfinished.parquet")
         if not fresh and aside.exists() and (rescued := _rows_of(aside)) is not None:
             old = rescued if old is None else pa.concat_tables([old, rescued])
-        made_by = f"{PROBE_VERSION}{'+loudness' if loudness else ''}"
+        made_by = f"{PROBE_VERSION}{'+loudness' if loudness else ''}{MOTION if motion else ''}"
         kept, todo = _split(found.candidates, old, made_by)
         rows = RowStore(_kept_rows(old, ids, kept), aside, root)
-        run = Run(root, found.candidates, ids, made_by, todo, loudness, workers or _cores(), timeout, function)
+        run = Run(root, found.candidates, ids, made_by, todo, loudness, motion, workers or available_cores(), timeout, function)
         try:
             _probe_into(rows, run, bar.probed)
         finally:
@@ -97,20 +103,29 @@ def index_folder(
     return read_manifest(out)
 
 
-def open_corpus(path: Path | str, *, progress: bool = True, kind: Kind = "auto") -> Manifest:
+def open_corpus(path: Path | str, *, motion: bool = False, progress: bool = True, kind: Kind = "auto") -> Manifest:
     """A corpus by the path that a config gives: a `.parquet` manifest as it is, or a folder, indexed into the user's cache folder.
 
-    A folder is indexed on first use; later uses look for files that were added, changed or removed, and probe only those.
-    `kind` is as in `index_folder`.
+    A folder is indexed on first use; later uses look for files that were added, changed or removed, and probe only those. Motion
+    profiles are measured with `motion`, and without it not shown even where they are known: what a run sees, and its digest, must not
+    depend on what another run had measured. `kind` is as in `index_folder`.
 
     Raises:
-        InputError: neither a manifest nor a folder, or no file in it can be used (with the reasons).
+        InputError: neither a manifest nor a folder, or no file in it can be used (with the reasons), or a manifest without the motion
+            profiles that are asked for.
     """
     path = Path(path).expanduser()
     if path.suffix.lower() == ".parquet" and not path.is_dir():
         manifest = read_manifest(path)
+        if motion and len(manifest) and not manifest.has_motion:
+            raise InputError(
+                f"{path} holds no motion profiles, which the views of this run need; make it again with `mmssl index {manifest.root} "
+                f"--motion --out {path}`"
+            )
     else:
-        manifest = index_folder(path, progress=progress, kind=kind)
+        manifest = index_folder(path, motion=motion, progress=progress, kind=kind)
+    if not motion:
+        manifest = manifest.without_motion()
     if not len(manifest):
         if manifest.rejected:
             listed = "; ".join(f"{reason}: {count}" for reason, count in manifest.reasons.most_common(5))
@@ -150,6 +165,7 @@ class Run:
     kind: str  # what made a row: the probe's version and what it measured
     todo: Sequence[int]
     loudness: bool
+    motion: bool
     workers: int
     timeout: float
     function: str
@@ -212,7 +228,8 @@ def _split(candidates: Sequence[Candidate], old: pa.Table | None, kind: str) -> 
                 known[tuple(key)] = row
     kept, todo = {}, []
     for number, candidate in enumerate(candidates):
-        row = known.get((candidate.path, candidate.size, candidate.mtime_ns, candidate.stamps, kind))
+        same = candidate.path, candidate.size, candidate.mtime_ns, candidate.stamps
+        row = known.get((*same, kind.removesuffix(MOTION) + MOTION), known.get((*same, kind)))  # with motion serves without, too
         if row is not None and candidate.reason is None:
             kept[number] = row
         else:
@@ -235,6 +252,7 @@ def _probe_into(rows: RowStore, run: Run, probed: Callable[[int, int], None]) ->
                 "sidecars": [str(path.with_name(name)) for name in candidate.sidecars],
                 "loudness": run.loudness,
                 "size": candidate.size,
+                **({"motion": True, "extra": candidate.size / MOTION_BYTES_PER_SECOND} if run.motion else {}),
             }
         )
         numbers.append(number)
@@ -264,6 +282,7 @@ def _row(candidate: Candidate, name: str, kind: str, facts: Mapping[str, Any]) -
         "cues": [{"start": start, "end": end, "text": text} for start, end, text in facts.get("cues", ())],
         "cues_from": facts.get("cues_from", ""),
         "loudness": np.asarray(facts.get("loudness", []), dtype=np.float32),
+        "motion": np.asarray(facts.get("motion", []), dtype=np.float32),
         "size": candidate.size,
         "mtime_ns": candidate.mtime_ns,
         "sidecars": candidate.stamps,
@@ -311,7 +330,8 @@ def _folder(root: Path) -> Path:
     return root.resolve()
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmssl.data.columns import feed, floats, lengths, loudest
 from mmssl.files import make_aside
-from mmssl.types import LOUDNESS_HOP, Cue, InputError, Source, Span
+from mmssl.types import LOUDNESS_HOP, MOTION_HOP, MOTION_STEP, Cue, InputError, Source, Span
 
 MANIFEST_VERSION = 1
 METADATA_KEY = b"mmssl.manifest"
@@ -34,6 +35,7 @@ SILENT_BELOW = -70.0
 
 CUE = pa.struct([pa.field("start", pa.float64()), pa.field("end", pa.float64()), pa.field("text", pa.string())])
 
+MOTION_FIELD = pa.field("motion", pa.list_(pa.float32()))  # younger than the others: `read_rows` adds it to older manifests
 # Columns that make a Source: they alone decide `Manifest.sha256`. Names and units as in `mmssl.types.Source`.
 SOURCE_FIELDS = [
     pa.field("id", pa.string()),
@@ -46,6 +48,7 @@ SOURCE_FIELDS = [
     pa.field("audio_end", pa.float64()),
     pa.field("cues", pa.list_(CUE)),
     pa.field("loudness", pa.list_(pa.float32())),
+    MOTION_FIELD,
 ]
 _SOURCE_COLUMNS = tuple(spec.name for spec in SOURCE_FIELDS)
 SCHEMA = pa.schema(
@@ -107,13 +110,18 @@ class Manifest(Sequence[Source]):
         rejected: id -> reason, of files that cannot be used.
         path: the Parquet file, if it was read from one.
 
+    `motion=False` shows sources without their motion profiles, as if these had never been measured.
+
     A pickled manifest that was read from a file names that file instead of carrying its rows; `InputError` where the file
     has changed by the time it is unpickled.
     """
 
-    def __init__(self, table: pa.Table, *, root: Path, path: Path | None = None, rows: np.ndarray | None = None) -> None:
+    def __init__(
+        self, table: pa.Table, *, root: Path, path: Path | None = None, rows: np.ndarray | None = None, motion: bool = True
+    ) -> None:
         self.root = root
         self.path = path
+        self._motion = motion
         self._stamp = _stamp(path)
         self._selection = rows  # row numbers of the file that this manifest shows; None: the usable ones
         self._table = table.select([*_SOURCE_COLUMNS, "path", "reason", "notes"])  # all rows, not copied
@@ -131,15 +139,16 @@ class Manifest(Sequence[Source]):
             return self._take(np.arange(len(self))[index])
         place = range(len(self))[index]  # negative numbers and IndexError as every sequence has them
         row = int(self._rows[place])
-        return _source({name: self._table[name][row].as_py() for name in (*_SOURCE_COLUMNS, "path")}, self.root)
+        columns = [name for name in (*_SOURCE_COLUMNS, "path") if self._motion or name != MOTION_FIELD.name]
+        return _source({name: self._table[name][row].as_py() for name in columns}, self.root)
 
     def __repr__(self) -> str:
         return f"Manifest({len(self)} files, {len(self.rejected)} rejected, root={str(self.root)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.path is not None and self._stamp is not None and _stamp(self.path) == self._stamp:
-            return _reopen, (self.path, self.root, self._selection, self._stamp)
-        return _rebuild, (self._table, self.root, self._selection)
+            return _reopen, (self.path, self.root, self._selection, self._stamp, self._motion)
+        return _rebuild, (self._table, self.root, self._selection, self._motion)
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -159,12 +168,28 @@ class Manifest(Sequence[Source]):
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of what the sources say: ids, spans, sizes, cues, loudness, in order. Not of where they lie or how old they are."""
+        """Digest of what the sources say: ids, spans, sizes, cues, loudness, in order. Not of where they lie or how old they are.
+
+        Motion counts where it was measured and is shown; without it the digest is what it was before there was such a column.
+        """
         digest = hashlib.sha256(f"mmssl manifest {MANIFEST_VERSION}, {LOUDNESS_HOP} s hops\n".encode())
         for spec in SOURCE_FIELDS:
+            if spec is MOTION_FIELD:
+                if not self.has_motion:
+                    continue
+                digest.update(f"{MOTION_HOP} s hops, {MOTION_STEP} s steps\n".encode())
             digest.update(spec.name.encode())
-            _digest(digest, self._column(spec.name).combine_chunks())
+            feed(digest, self._column(spec.name).combine_chunks())
         return digest.hexdigest()
+
+    @cached_property
+    def has_motion(self) -> bool:
+        """Whether any source shows a motion profile."""
+        return self._motion and bool(lengths(self._column(MOTION_FIELD.name).combine_chunks()).any())
+
+    def without_motion(self) -> Manifest:
+        """The same files without their motion profiles: what a run sees whose views do not ask for them."""
+        return Manifest(self._table, root=self.root, path=self.path, rows=self._rows, motion=False)
 
     @cached_property
     def scan(self) -> Scan:
@@ -195,10 +220,10 @@ class Manifest(Sequence[Source]):
         """Counts for people and for `mmssl index --json`."""
         has_picture = self._column("video_start").is_valid().to_numpy()
         has_track = self._column("audio_start").is_valid().to_numpy()
-        loudest = _loudest(self._column("loudness").combine_chunks())
-        silent_track = has_track & (loudest < SILENT_BELOW)  # nan, where it was not measured, compares false
-        ends = np.fmax(_floats(self._column("video_end")), _floats(self._column("audio_end")))
-        with_cues = _lengths(self._column("cues").combine_chunks()) > 0
+        peaks = loudest(self._column("loudness").combine_chunks())
+        silent_track = has_track & (peaks < SILENT_BELOW)  # nan, where it was not measured, compares false
+        ends = np.fmax(floats(self._column("video_end")), floats(self._column("audio_end")))
+        with_cues = lengths(self._column("cues").combine_chunks()) > 0
         notes = Counter(note for notes in self._column("notes").to_pylist() for note in notes)
         return Summary(
             usable=len(self),
@@ -221,7 +246,7 @@ class Manifest(Sequence[Source]):
         return self._table[name].take(pa.array(self._rows, type=pa.int64()))
 
     def _take(self, places: np.ndarray) -> Manifest:
-        return Manifest(self._table, root=self.root, path=self.path, rows=self._rows[places])
+        return Manifest(self._table, root=self.root, path=self.path, rows=self._rows[places], motion=self._motion)
 
     def _missing(self, name: str) -> str:
         if name in self.rejected:
@@ -233,7 +258,8 @@ class Manifest(Sequence[Source]):
 
 def manifest_from_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """An Arrow table of rows that hold some of `SCHEMA`'s columns; what is missing is null, lists are empty."""
-    empty: dict[str, Any] = {"cues": [], "loudness": [], "notes": [], "cues_from": "", "fps": 0.0, "width": 0, "height": 0}
+    empty: dict[str, Any] = {"cues_from": "", "fps": 0.0, "width": 0, "height": 0}
+    empty |= {name: [] for name in ("cues", "loudness", "motion", "notes")}
     return pa.Table.from_pylist([{**empty, **row} for row in rows], schema=SCHEMA)
 
 
@@ -290,6 +316,9 @@ def read_rows(path: Path) -> pa.Table:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is no Parquet file that can be read ({reason}); make it again with `mmssl index`") from error
     _header(table, path)
+    if MOTION_FIELD.name not in table.column_names:  # a manifest from before motion was measured
+        nothing = pa.array([[]] * table.num_rows, type=MOTION_FIELD.type)
+        table = table.add_column(SOURCE_FIELDS.index(MOTION_FIELD), MOTION_FIELD, nothing)
     if not table.schema.equals(SCHEMA):
         raise InputError(f"{path} lacks columns of an mmssl manifest or has others; make it again with `mmssl index`")
     return table
@@ -320,16 +349,16 @@ def _stamp(path: Path | None) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _reopen(path: Path, root: Path, rows: np.ndarray | None, stamp: tuple[int, int]) -> Manifest:
+def _reopen(path: Path, root: Path, rows: np.ndarray | None, stamp: tuple[int, int], motion: bool) -> Manifest:
     if _stamp(path) != stamp:
         raise InputError(
             f"the manifest {path} has changed while it was in use; start again, so that every process reads the same one"
         )
-    return Manifest(read_rows(path), root=root, path=path, rows=rows)
+    return Manifest(read_rows(path), root=root, path=path, rows=rows, motion=motion)
 
 
-def _rebuild(table: pa.Table, root: Path, rows: np.ndarray | None) -> Manifest:
-    return Manifest(table, root=root, rows=rows)
+def _rebuild(table: pa.Table, root: Path, rows: np.ndarray | None, motion: bool) -> Manifest:
+    return Manifest(table, root=root, rows=rows, motion=motion)
 
 
 def _source(row: Mapping[str, Any], root: Path) -> Source:
@@ -343,41 +372,5 @@ def _source(row: Mapping[str, Any], root: Path) -> Source:
         audio=None if row["audio_start"] is None else Span(row["audio_start"], row["audio_end"]),
         cues=tuple(Cue(cue["start"], cue["end"], cue["text"]) for cue in row["cues"]),
         loudness=tuple(row["loudness"]),
+        motion=tuple(row.get("motion", ())),
     )
-
-
-def _floats(column: pa.ChunkedArray) -> np.ndarray:
-    return column.fill_null(float("nan")).to_numpy()
-
-
-def _lengths(lists: pa.ListArray) -> np.ndarray:
-    return np.diff(lists.offsets.to_numpy())
-
-
-def _loudest(levels: pa.Array) -> np.ndarray:
-    """Maximum of each list, nan for an empty one."""
-    lengths = _lengths(levels)
-    out = np.full(len(lengths), np.nan)
-    if lengths.sum():
-        starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        out[lengths > 0] = np.maximum.reduceat(levels.flatten().to_numpy(), starts[lengths > 0])
-    return out
-
-
-def _digest(digest: hashlib._Hash, column: pa.Array) -> None:
-    """Feed a column's values, not Arrow's buffers: those depend on slices, on padding, and on the library's version."""
-    if pa.types.is_list(column.type):
-        digest.update(_lengths(column).astype("<i8").tobytes())
-        _digest(digest, column.flatten())
-    elif pa.types.is_struct(column.type):
-        for part in column.flatten():
-            _digest(digest, part)
-    elif pa.types.is_string(column.type):
-        texts = [text.encode() for text in column.to_pylist()]
-        digest.update(np.array([len(text) for text in texts], dtype="<i8").tobytes())
-        digest.update(b"".join(texts))
-    elif pa.types.is_floating(column.type):
-        digest.update(column.is_null().to_numpy(zero_copy_only=False).tobytes())
-        digest.update(column.fill_null(0.0).to_numpy(zero_copy_only=False).astype("<f8").tobytes())
-    else:
-        digest.update(column.to_numpy(zero_copy_only=False).astype("<i8").tobytes())

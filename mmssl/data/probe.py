@@ -1,7 +1,8 @@
 """Probing one file: which streams can be decoded, when they really begin and end, how loud the sound is, what is said.
 
 Headers are not believed: a file of ours claims 143,165 s and holds four. The file is read once from beginning to end; the first
-picture and all of the sound are decoded, of other pictures only the time stamps are read. Runs in a worker (`probe_pool`).
+picture and all of the sound are decoded, of other pictures only the time stamps are read, unless motion is measured. Runs in a worker
+(`probe_pool`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mmssl.data.walk import reason_of
 from mmssl.types import Cue, MediaError, Span
 
 PROBE_VERSION = 1  # part of what a manifest's row was made from: raise it when facts change
-WHOLE_BELOW = 256 << 20  # bytes up to which a file is read to its end even where neither loudness nor captions ask for it
+WHOLE_BELOW = 256 << 20  # bytes up to which a file is read to its end even where neither loudness, motion nor captions ask for it
 TAIL_SECONDS = 20.0  # how far before the end that the header claims the tail of a larger file is looked at
 
 NOT_MEDIA = "not media, encrypted, or its header is damaged"
@@ -46,18 +47,20 @@ class Facts:
     cues: tuple[Cue, ...] = ()
     cues_from: str = ""
     loudness: list[float] = field(default_factory=list)
+    motion: list[float] = field(default_factory=list)
 
 
-def probe(path: str, sidecars: Sequence[str] = (), loudness: bool = True) -> dict[str, Any]:
+def probe(path: str, sidecars: Sequence[str] = (), loudness: bool = True, motion: bool = False) -> dict[str, Any]:
     """Facts of the file at `path` as JSON values. What is wrong with a file is a `reason`, never an exception.
 
     Args:
         path: the media file.
         sidecars: paths of its subtitle files, best first; the first that holds any cue is taken, before embedded tracks.
         loudness: decode all of the sound and measure its level; otherwise one second of it is decoded as a trial.
+        motion: decode all of the picture and measure how much it changes; otherwise one frame of it is decoded as a trial.
     """
     try:
-        facts = _probe(Path(path), [Path(sidecar) for sidecar in sidecars], loudness)
+        facts = _probe(Path(path), [Path(sidecar) for sidecar in sidecars], loudness, motion)
     except MediaError as error:
         facts = Facts(reason=_reason(error))
     except OSError as error:
@@ -65,21 +68,21 @@ def probe(path: str, sidecars: Sequence[str] = (), loudness: bool = True) -> dic
     return asdict(facts)
 
 
-def _probe(path: Path, sidecars: Sequence[Path], loudness: bool) -> Facts:
+def _probe(path: Path, sidecars: Sequence[Path], loudness: bool, motion: bool) -> Facts:
     size = path.stat().st_size
     with path.open("rb"):
         pass  # a missing permission is told apart from damage here: libav's own words for it vary
     facts = Facts()
     with open_media(path) as container:
         start = clock_start(container)
-        picture = PictureProbe.of(picture_stream(container), start)
+        picture = PictureProbe.of(picture_stream(container), start, motion=motion)
         sound = SoundProbe.of(sound_stream(container), start, measure=loudness)
         _note_streams_without_decoder(container, facts)
         if picture is None and sound is None:
             return Facts(reason=UNDECODABLE if facts.notes else NO_STREAM, notes=facts.notes)
         given = _read_sidecars(sidecars, facts)
         tracks = [] if given else [TrackReader(track, start) for track in text_tracks(container)]
-        whole = loudness or bool(tracks) or size <= WHOLE_BELOW
+        whole = loudness or motion or bool(tracks) or size <= WHOLE_BELOW
         if not (whole or _read_ends(container, picture, sound)):
             whole = True
         if whole:
@@ -150,6 +153,7 @@ def _conclude(facts: Facts, container: InputContainer, picture: PictureProbe | N
             return
         facts.video, facts.fps = _rounded(picture.span), picture.fps
         facts.width, facts.height = picture.size
+        facts.motion = picture.motion
     if facts.video is None and facts.audio is None:
         facts.reason = UNDECODABLE
 

@@ -40,7 +40,8 @@ def probe_all(
     """Probe files and yield (number of the job, its facts) as they come, in any order.
 
     Args:
-        jobs: keyword arguments of `function`, plain JSON values; `size` (bytes) is taken off them and sets the time limit.
+        jobs: keyword arguments of `function`, plain JSON values; `size` (bytes) is taken off them and sets the time limit, `extra`
+            (seconds) too and adds to it.
         workers: how many processes.
         timeout: seconds for each file, see `time_limit`.
         function: "module:function" that a worker imports and calls. It returns a dictionary of JSON values. Tests put one here
@@ -65,7 +66,7 @@ def probe_all(
                 except queue.Empty:
                     return
                 job = dict(jobs[number])
-                limit = time_limit(timeout, int(job.pop("size", 0)))
+                limit = time_limit(timeout, int(job.pop("size", 0))) + float(job.pop("extra", 0.0))
                 done.put((number, worker.ask(job, limit)))
         except BaseException as error:  # noqa: BLE001 - a thread's error must reach the caller, whatever it is
             done.put(error)

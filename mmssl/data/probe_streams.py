@@ -15,7 +15,8 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from mmssl.data.container import BROKEN, LONGEST_SEARCH, pixel_aspect, shown_size
+from mmssl.data.container import BROKEN, LONGEST_SEARCH, pixel_aspect, rounding, shown_size
+from mmssl.data.probe_motion import MotionMeter
 from mmssl.types import LOUDNESS_HOP, Span
 
 FLOOR_DB = -120.0  # the level of digital silence
@@ -29,9 +30,9 @@ TRIAL_SECONDS = 1.0
 
 
 class PictureProbe:
-    """Decodes the first picture, and reads the time stamps of all of them."""
+    """Decodes the first picture (all of them to measure motion), and reads the time stamps of all of them."""
 
-    def __init__(self, stream: VideoStream, clock_start: float) -> None:
+    def __init__(self, stream: VideoStream, clock_start: float, *, motion: bool = False) -> None:
         self.stream = stream
         self.notes: list[str] = []
         self.damaged = False
@@ -45,21 +46,27 @@ class PictureProbe:
         self._end = -math.inf
         self._last_key: int | None = None
         self._searched = 0
+        self._meter = MotionMeter() if motion else None
         stream.codec_context.thread_count = 1
 
     @classmethod
-    def of(cls, stream: VideoStream | None, clock_start: float) -> Self | None:
+    def of(cls, stream: VideoStream | None, clock_start: float, *, motion: bool = False) -> Self | None:
         """A probe of a stream, or None of none."""
-        return None if stream is None else cls(stream, clock_start)
+        return None if stream is None else cls(stream, clock_start, motion=motion)
 
     @property
     def decided(self) -> bool:
         """Whether a first picture was found, or sought long enough."""
         return self._first is not None or self._searched > LONGEST_SEARCH
 
+    @property
+    def motion(self) -> list[float]:
+        """See `MotionMeter`; empty where it was not measured, or there is no picture."""
+        return self._meter.levels(self.span.end) if self._meter is not None and self.span is not None else []
+
     def take(self, packet: Packet) -> None:
         """Take the next packet of the stream."""
-        if not self.decided:
+        if not self.decided or (self._meter is not None and self._first is not None):
             self._search(packet)
         if packet.is_discard:
             return  # it lies outside of the edit list
@@ -104,9 +111,14 @@ class PictureProbe:
             return  # a stream may begin with packets that need an earlier key frame
         for frame in frames:
             if isinstance(frame, VideoFrame) and frame.pts is not None and frame.width and frame.height:
-                self._first = self._time(frame.pts)
-                self.size = shown_size(frame, pixel_aspect(self.stream))
-                return
+                time = self._time(frame.pts)
+                if self._first is None:
+                    self._first = time
+                    self.size = shown_size(frame, pixel_aspect(self.stream))
+                if self._meter is None:
+                    return
+                if -LONGEST < time < LONGEST:
+                    self._meter.add(time, frame, rounding(self.stream))
 
     def _rate(self, starts: np.ndarray) -> float:
         """Frames a second: the header's, where the stamps agree with it within 2 %; else frames counted over time."""

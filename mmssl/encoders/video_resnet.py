@@ -6,30 +6,17 @@ Feature Learning" (arXiv:1712.04851).
 
 from __future__ import annotations
 
-from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
-import torchvision.models as models
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmssl.encoders.base import Encoder
 from mmssl.nn.inputs import KINETICS, NormalizePictures, check_pictures
-from mmssl.nn.residual import Norm, ResidualBlock, make_norm
+from mmssl.nn.residual import Norm
+from mmssl.nn.video_stages import DIMS, LAYOUT, PIXELS, Size, fewest_frames, video_stages
 from mmssl.nn.zoo import fetch_weights
 from mmssl.types import Features, InputSpec, Modality
-
-Size = Literal["tiny", "r3d_18", "mc3_18", "r2plus1d_18", "s3d"]
-DIMS = {"tiny": 96, "r3d_18": 512, "mc3_18": 512, "r2plus1d_18": 512, "s3d": 1024}
-# How many pixels and frames one cell steps: picture stride, picture offset, time stride, time offset. torchvision's padded strides centre
-# on multiples; S3D's last pooling has a kernel of 2 without padding, which centres between two cells of the stride before it.
-LAYOUT = {
-    "tiny": (8, 3.5, 2, 0.5),
-    "r3d_18": (16, 0.0, 8, 0.0),
-    "mc3_18": (16, 0.0, 1, 0.0),
-    "r2plus1d_18": (16, 0.0, 8, 0.0),
-    "s3d": (32, 8.0, 8, 2.0),
-}
 
 
 class VideoResNet(Encoder):
@@ -58,7 +45,7 @@ class VideoResNet(Encoder):
         if size not in DIMS:
             raise ValueError(f"size must be one of {', '.join(DIMS)}, got {size!r}")
         tiny = size == "tiny"
-        pixels = pixels or {"tiny": 64, "s3d": 224}.get(size, 112)
+        pixels = pixels or PIXELS[size]
         norm = norm or ("group" if tiny else "batch")
         if weights is not None and (tiny or norm != "batch"):
             raise ValueError(
@@ -69,13 +56,10 @@ class VideoResNet(Encoder):
         super().__init__(dim=DIMS[size], spec=InputSpec(size=pixels, frames=frames, fps=fps), arguments=arguments)
         stride, self.grid_offset, self.time_stride, self.time_offset = LAYOUT[size]
         self.grid_stride = float(stride)
-        # The last strides of s3d and tiny have no padding: they need all the frames of a cell. The others make one of any.
-        self.fewest = self.time_stride if self.time_offset else 1
+        self.fewest = fewest_frames(size)
         published = None if weights is None else fetch_weights(size, weights)
         self.normalize = NormalizePictures(*(KINETICS if published is None else (published.mean, published.std)))
-        self.stages = (
-            _tiny_stages(norm) if tiny else _torchvision_stages(size, norm, None if published is None else published.state)
-        )
+        self.stages = video_stages(size, norm, state=None if published is None else published.state)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Features:
         """See the class. `valid` has no meaning here. Raises `ValueError` for a wrong shape, type or size."""
@@ -85,40 +69,3 @@ class VideoResNet(Encoder):
         y = self.stages(y)
         grid = y.permute(0, 2, 3, 4, 1).clone(memory_format=torch.contiguous_format)
         return Features(pooled=grid.mean((1, 2, 3)), grid=grid)
-
-
-def _tiny_stages(norm: Norm) -> nn.Sequential:
-    stem = nn.Conv3d(3, 32, (3, 8, 8), stride=(1, 4, 4), padding=(1, 2, 2), bias=False)
-    blocks = nn.Sequential(
-        ResidualBlock(32, 64, stride=(2, 2, 2), norm=norm),
-        ResidualBlock(64, 96, stride=(1, 1, 1), norm=norm),
-    )
-    return nn.Sequential(nn.Sequential(stem, make_norm(norm, 32, 3), nn.ReLU()), blocks)
-
-
-def _torchvision_stages(size: str, norm: Norm, state: dict[str, Tensor] | None) -> nn.Sequential:
-    net: models.video.S3D | models.video.VideoResNet
-    if size == "s3d":
-        # The published momentum (0.001) is meant for the published weights: from random ones, averages would need thousands of steps.
-        net = models.video.s3d(weights=None, **({} if state is not None else {"norm_layer": partial(nn.BatchNorm3d, eps=1e-3)}))
-    else:
-        make = {"r3d_18": models.video.r3d_18, "mc3_18": models.video.mc3_18, "r2plus1d_18": models.video.r2plus1d_18}[size]
-        net = make(weights=None)
-    if state is not None:
-        net.load_state_dict(state)
-    if isinstance(net, models.video.S3D):
-        stages = net.features
-    else:
-        stages = nn.Sequential(net.stem, net.layer1, net.layer2, net.layer3, net.layer4)
-    if norm == "group":
-        _group_norms(stages)
-    return stages
-
-
-def _group_norms(root: nn.Module) -> None:
-    """Put group normalisation (groups of 8 channels) in the place of batch normalisation, throughout."""
-    for name, module in root.named_children():
-        if isinstance(module, nn.BatchNorm3d):
-            setattr(root, name, make_norm("group", module.num_features, 3))
-        else:
-            _group_norms(module)

@@ -73,6 +73,18 @@ def check_pictures(x: Tensor, *, side: int, frames: int = 1, exact_side: bool = 
         _check_extent(f"{axis} in pixels", value, side, exact_side, "change the size that the views ask for")
 
 
+def check_flow(x: Tensor, *, side: int, frames: int = 1) -> None:
+    """Raise `ValueError` unless `x` is a floating-point (N, T >= `frames`, 2, H >= `side`, W >= `side`)."""
+    shape = tuple(x.shape)
+    if x.ndim != 5 or shape[2] != 2:
+        raise ValueError(f"flow must be (N, T, 2, H, W), got {shape}; channel 0 points right, channel 1 down")
+    if not x.is_floating_point():
+        raise ValueError(f"flow must be floating point, in pixels for one step, got {x.dtype}; convert it with .float()")
+    _check_extent("frames", shape[1], frames, False, "change the frames that the views ask for")
+    for axis, value in (("height", shape[3]), ("width", shape[4])):
+        _check_extent(f"{axis} in pixels", value, side, False, "change the size that the views ask for")
+
+
 def check_wave(x: Tensor, *, samples: int, rate: int, exact: bool = False) -> None:
     """Raise `ValueError` unless `x` is a floating-point (N, S) with S >= `samples` (S == `samples` with `exact`)."""
     if x.ndim != 2:

@@ -7,6 +7,7 @@ The clock is that of `mmssl.data.container`. Rules, the same for every backend a
 - A window of sound begins with the source's sample nearest to `start`. Before the sound begins it is silent. More than 0.05 s
   past its end: `MediaError`. Mono is the mean of the channels.
 - Rotation metadata and pixel aspect ratio are applied; colours are what ffmpeg gives.
+- Flow is that between the pictures shown at `t` and `t + step`, under the rules for pictures (`mmssl.data.flow`).
 - Damage where something was asked for is a `MediaError`, never a stand-in.
 """
 
@@ -31,7 +32,7 @@ def answer(source: Source, requests: Iterable[Request], *, backend: Backend = "p
     Args:
         source: only its `path` is used; what the index believes of it is not trusted.
         requests: `Frames` -> uint8 (T, 3, height, width) in channels-last memory order; `Wave` -> float32 (round(rate * seconds),) in
-            [-1, 1]; `Text` -> int64 (P, length). Equal requests are answered once.
+            [-1, 1]; `Text` -> int64 (P, length); `Flow` -> float16 (T, 2, height, width). Equal requests are answered once.
         backend: "pyav" (default), "decord" or "torchcodec"; see their modules for what they get wrong.
 
     Raises:
@@ -46,7 +47,11 @@ def answer(source: Source, requests: Iterable[Request], *, backend: Backend = "p
         return answers
     frames = [request for request in distinct if isinstance(request, Frames)]
     waves = [request for request in distinct if isinstance(request, Wave)]
-    return answers | _backend(backend)(source.path, frames, waves)
+    flows = [request for request in distinct if isinstance(request, Flow)]
+    needed = _pictures(flows)
+    answers |= _backend(backend)(source.path, list(dict.fromkeys([*frames, *needed.values()])), waves)
+    answers |= _fields(needed, answers)
+    return {request: answers[request] for request in distinct}
 
 
 def check(request: Request) -> None:
@@ -54,8 +59,6 @@ def check(request: Request) -> None:
     if isinstance(request, Text):
         check_text(request)
         return
-    if isinstance(request, Flow):
-        raise InputError("Flow cannot be asked for yet")
     if isinstance(request, Wave):
         if not (math.isfinite(request.start) and math.isfinite(request.seconds) and request.seconds > 0):
             raise InputError(f"{request}: a window needs a finite start and a length above 0 s")
@@ -67,6 +70,12 @@ def check(request: Request) -> None:
         raise InputError(f"{request}: the size must be 1 to {MAX_SIDE} pixels")
     if not request.times or not all(math.isfinite(time) for time in request.times):
         raise InputError(f"{request}: frames need at least one time, all of them finite")
+    if isinstance(request, Flow):
+        if not (math.isfinite(request.step) and request.step > 0):
+            raise InputError(f"{request}: the step must be finite and above 0 s")
+        from mmssl.data.flow import check_method
+
+        check_method(request.method)
     box = request.box
     if box is not None and not (
         box.width > 0
@@ -75,6 +84,23 @@ def check(request: Request) -> None:
         and max(box.left + box.width, box.top + box.height) <= 1 + 1e-6
     ):
         raise InputError(f"{request}: the box must lie within the picture (0 to 1) and have an area")
+
+
+def _pictures(flows: list[Flow]) -> dict[Flow, Frames]:
+    """The pictures that each flow is estimated from, asked of the same opening of the file."""
+    if not flows:
+        return {}
+    from mmssl.data.flow import pictures_for  # torchvision's networks take a second to import
+
+    return {flow: pictures_for(flow).request for flow in flows}
+
+
+def _fields(needed: dict[Flow, Frames], answers: dict[Request, Tensor]) -> dict[Request, Tensor]:
+    if not needed:
+        return {}
+    from mmssl.data.flow import answer_flow
+
+    return {flow: answer_flow(flow, answers[pictures]) for flow, pictures in needed.items()}
 
 
 def _backend(name: str) -> Callable[[Path, list[Frames], list[Wave]], dict[Request, Tensor]]:

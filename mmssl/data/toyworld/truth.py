@@ -97,28 +97,28 @@ class Truth:
         bodies = self.sounders if window is None else self.sounding(time - window / 2, time + window / 2)
         return np.isin(self.labels[self.frame_at(time)], [body + 1 for body in bodies])
 
-    def flow(self, frame: int) -> np.ndarray:
-        """Exact motion from `frame` to the next one: float32 (2, H, W), displacement (x, y) in pixels of what each pixel shows."""
-        if not 0 <= frame < len(self.labels) - 1:
+    def flow(self, frame: int, ahead: int = 1) -> np.ndarray:
+        """Exact motion from `frame` to the frame `ahead` of it: float32 (2, H, W), displacement (x, y) in pixels of what each pixel shows."""
+        if ahead < 1 or not 0 <= frame < len(self.labels) - ahead:
             raise IndexError(
-                f"flow({frame}) of a clip with {len(self.labels)} frames; frames 0 to {len(self.labels) - 2} have a next one"
+                f"flow({frame}, {ahead}) of a clip with {len(self.labels)} frames; frames 0 to {len(self.labels) - 1 - ahead} have one so far ahead"
             )
         now = np.zeros((self.layers.shape[1], 3, 3))
         now[:, :2], now[:, 2, 2] = self.layers[frame], 1
         # after now^-1 - 1, written so that what stands still moves by exactly 0
-        step = (self.layers[frame + 1] - self.layers[frame]) @ np.linalg.inv(now)  # (1 + K, 2, 3): pixel now -> displacement
+        step = (self.layers[frame + ahead] - self.layers[frame]) @ np.linalg.inv(now)  # (1 + K, 2, 3): pixel now -> displacement
         height, width = self.labels.shape[1:]
         ys, xs = np.mgrid[:height, :width]
         a = step[self.labels[frame]]  # (H, W, 2, 3)
         return np.moveaxis(a[..., 0] * xs[..., None] + a[..., 1] * ys[..., None] + a[..., 2], 2, 0).astype(np.float32)
 
-    def stays_visible(self, frame: int) -> np.ndarray:
-        """Pixels of `frame` whose point is seen in the next frame too (neither hidden nor out of view), bool (H, W)."""
-        flow, (height, width) = self.flow(frame), self.labels.shape[1:]
+    def stays_visible(self, frame: int, ahead: int = 1) -> np.ndarray:
+        """Pixels of `frame` whose point is seen in the frame `ahead` of it too (neither hidden nor out of view), bool (H, W)."""
+        flow, (height, width) = self.flow(frame, ahead), self.labels.shape[1:]
         ys, xs = np.mgrid[:height, :width]
         x, y = np.rint(xs + flow[0]).astype(int), np.rint(ys + flow[1]).astype(int)
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        there = self.labels[frame + 1][np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+        there = self.labels[frame + ahead][np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
         return inside & (there == self.labels[frame])
 
 

@@ -1,0 +1,172 @@
+"""One film into a small one that is quick to cut: H.264 in groups of 8 pictures without B-frames, mono sound; the same moments at the same times.
+
+Every picture keeps its time on the presentation clock, also where the rate varies and where picture or sound begin late (its stamp is up to half a
+millisecond earlier, as far as the source's own stamps are rounded); rotation and pixel aspect are applied once and for all. Sound is what a `Wave` request of the whole would hear. Runs in a worker (`mmssl.data.probe_pool`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mmssl.data.container import BROKEN, clock_start, open_media, orientation, picture_stream, pixel_aspect, rounding, shown_size
+from mmssl.data.decode import answer
+from mmssl.data.decode.picture import WHOLE, Painter, cut
+from mmssl.data.decode.stamps import FrameClock
+from mmssl.data.walk import reason_of
+from mmssl.files import make_aside
+from mmssl.types import MediaError, Source, Wave
+
+TICK = Fraction(1, 90_000)  # seconds between time stamps: the clock of broadcast, a hundredth of a millisecond
+GROUP = 8  # pictures from one key frame to the next: at most 7 are decoded to reach any
+BLOCK = 1024  # samples
+
+
+def reencode(
+    path: str, target: str, short_side: int, rate: int, quality: int, video: bool, audio: list[float] | None
+) -> dict[str, Any]:
+    """Write `path` anew as `target` (.mp4), whole or not at all. What is wrong with a file is a `reason`, never an exception.
+
+    Args:
+        path: the film.
+        target: where it goes.
+        short_side: pixels of the picture's shorter side; smaller pictures keep their size. Sides are even.
+        rate: samples of sound a second.
+        quality: of H.264, a constant rate factor: 18 is hardly to be told from the source, 6 more is half the bytes.
+        video: whether it has a picture.
+        audio: when its sound begins and ends; None: it has none.
+
+    Returns:
+        {"reason": None or why it cannot be done, "bytes": of the new file, "frames": how many pictures}.
+    """
+    counted: list[int] = []
+
+    def fill(part: Path) -> None:
+        # A late beginning is noted in ticks of the film's own clock, by default whole milliseconds: 16 samples.
+        clock = {"movie_timescale": str(math.lcm(TICK.denominator, rate))}
+        with open_media(Path(path)) as film, av.open(str(part), "w", options=clock) as out:
+            counted.append(_write(Path(path), film, out, (short_side, rate, quality), video, audio))
+
+    try:
+        make_aside(Path(target), fill)
+    except MediaError as error:
+        return {"reason": f"cannot be re-encoded: {str(error).removeprefix(f'{path}: ')}"}
+    except BROKEN as error:
+        if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
+            return {"reason": reason_of(error)}
+        return {"reason": f"cannot be re-encoded ({type(error).__name__})"}
+    return {"reason": None, "bytes": os.path.getsize(target), "frames": counted[0]}  # noqa: PTH202 - a string as it came
+
+
+def _write(
+    path: Path, film: InputContainer, out: OutputContainer, form: tuple[int, int, int], video: bool, audio: list[float] | None
+) -> int:
+    short_side, rate, quality = form
+    frames = _frames(path, film, short_side) if video else iter(())
+    first = next(frames, None)
+    if video and first is None:
+        raise MediaError(f"{path}: no picture can be decoded")
+    picture = sound = None
+    if first is not None:
+        options = {"crf": str(quality), "preset": "medium", "bf": "0", "g": str(GROUP), "sc_threshold": "0"}
+        picture = out.add_stream("libx264", rate=Fraction(25), options=options)
+        assert isinstance(picture, VideoStream)
+        picture.width, picture.height, picture.pix_fmt = first.width, first.height, "yuv420p"
+        picture.codec_context.time_base = TICK
+        picture.time_base = TICK
+    if audio is not None:
+        sound = out.add_stream("aac", rate=rate, layout="mono")
+        assert isinstance(sound, AudioStream)
+        sound.bit_rate = 6 * rate  # 96 kbit/s at 16 kHz
+    packets = _sound_packets(path, sound, audio, rate) if sound is not None and audio is not None else iter(())
+    waiting = next(packets, None)
+    count = 0
+    if picture is not None and first is not None:
+        for frame in _chain(first, frames):
+            count += 1
+            for packet in picture.encode(frame):
+                while waiting is not None and _seconds(waiting) <= _seconds(packet):  # side by side in the file, as they are read
+                    out.mux(waiting)
+                    waiting = next(packets, None)
+                out.mux(packet)
+        out.mux(picture.encode(None))
+    while waiting is not None:
+        out.mux(waiting)
+        waiting = next(packets, None)
+    return count
+
+
+def _frames(path: Path, film: InputContainer, short_side: int) -> Iterator[VideoFrame]:
+    """All pictures, turned, small, stamped in `TICK`s of the presentation clock. Raises `MediaError` for damage."""
+    stream = picture_stream(film)
+    if stream is None:
+        raise MediaError(f"{path}: no picture that can be decoded")
+    stream.codec_context.thread_count = 1
+    start, clock, painter = clock_start(film), FrameClock(), Painter()
+    size: tuple[int, int] | None = None
+    last = -1
+    for frame in film.decode(stream):
+        stamp = clock.stamp(frame)
+        if stamp is None or stream.time_base is None:
+            continue
+        time = float(stamp * stream.time_base) - start
+        if frame.is_corrupt:
+            raise MediaError(f"{path}: the picture at {time:.3f} s is damaged")
+        # A time takes the picture stamped up to `rounding` later. That of the new file is smaller, so its stamps come that much earlier.
+        ticks = max(0, math.ceil((time - rounding(stream)) / TICK))
+        if ticks <= last or time < -rounding(stream):  # shown never, or before the film begins
+            continue
+        turns, mirrored = orientation(frame)
+        if size is None:
+            size = small_size(shown_size(frame, pixel_aspect(stream)), short_side)
+        pixels = cut(painter.rgb(frame), box=WHOLE, size=size, turns=turns, mirrored=mirrored)
+        fresh = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(format="yuv420p")
+        fresh.pts, fresh.time_base = ticks, TICK
+        if frame.duration and frame.time_base:
+            fresh.duration = round(frame.duration * frame.time_base / TICK)
+        last = ticks
+        yield fresh
+
+
+def small_size(shown: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """(height, width) in even numbers of a picture shown as (width, height), never larger than it was but by rounding."""
+    factor = min(1.0, short_side / min(shown))
+    width, height = (max(2, 2 * round(side * factor / 2)) for side in shown)
+    return height, width
+
+
+def _sound_packets(path: Path, stream: AudioStream, span: list[float], rate: int) -> Iterator[Packet]:
+    first = math.ceil(span[0] * rate - 1e-6)
+    count = math.floor(span[1] * rate + 1e-6) - first
+    if count < 1:
+        return
+    wave = Wave(first / rate, count / rate, rate)
+    samples = answer(Source(path.stem, path), [wave])[wave].numpy()
+    for low in range(0, len(samples), BLOCK):
+        frame = av.AudioFrame.from_ndarray(samples[None, low : low + BLOCK], format="fltp", layout="mono")
+        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), first + low
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def _chain(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    yield first
+    yield from rest
+
+
+def _seconds(packet: Packet) -> float:
+    stamp = packet.dts if packet.dts is not None else packet.pts or 0
+    return float(stamp * packet.time_base)
