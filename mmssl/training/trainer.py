@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from mmssl.nn.gather import gather_rows
+from mmssl.nn.short_conv3d import guard_short_conv3d
 from mmssl.objectives.base import Batch
 from mmssl.rng import Purpose, seed_for, seed_step
 from mmssl.training import parallel
@@ -194,6 +195,8 @@ class Trainer:
         self.model.to(self.ranks.device).train()
         if self.config.channels_last:
             conv_channels_last(self.model)
+        if self.config.dtype == "bfloat16" and self.ranks.device.type == "cpu":
+            guard_short_conv3d(self.model)
         if checkpoint is not None:
             load_model(checkpoint, self.model)
         else:
