@@ -116,6 +116,14 @@ def test_what_cannot_be_read_is_a_reason_and_leaves_nothing(tmp_path):
     assert answer(made, [wave])[wave].std() > 0.1
 
 
+def test_a_real_film_in_theora_with_empty_packets(media, tmp_path):
+    path = media / "web" / "mozilla__trailer.ogv"
+    made = small(path, tmp_path / "small.mp4", short_side=64, quality=20)
+    request = Frames((0.0, 3.3, 7.7), (64, 114))
+    one, other = (answer(source, [request])[request].float() for source in (Source("film", path), made))
+    assert (one - other).abs().mean() < 8
+
+
 # --- a corpus --------------------------------------------------------------------------------------------------------------
 
 

@@ -118,7 +118,7 @@ def _frames(path: Path, film: InputContainer, short_side: int) -> Iterator[Video
     start, clock, painter = clock_start(film), FrameClock(), Painter()
     size: tuple[int, int] | None = None
     last = -1
-    for frame in film.decode(stream):
+    for frame in _decoded(film, stream):
         stamp = clock.stamp(frame)
         if stamp is None or stream.time_base is None:
             continue
@@ -139,6 +139,12 @@ def _frames(path: Path, film: InputContainer, short_side: int) -> Iterator[Video
             fresh.duration = round(frame.duration * frame.time_base / TICK)
         last = ticks
         yield fresh
+
+
+def _decoded(film: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    for packet in film.demux(stream):
+        if packet.size or packet.pts is None:  # Theora's empty packet shows the last picture again; without a stamp it is the end
+            yield from (frame for frame in packet.decode() if isinstance(frame, VideoFrame))
 
 
 def small_size(shown: tuple[int, int], short_side: int) -> tuple[int, int]:
