@@ -163,7 +163,7 @@ def test_rows_of_one_film_are_negatives_only_where_asked_and_apart(form):
 def test_in_the_bag_form_only_rivals_are_in_the_denominator():
     """There a row's denominator joins clips and captions, so the scores are asked, not the pixels."""
     g = torch.Generator().manual_seed(0)
-    to_text, to_video = torch.randn(2, 3, 3, 2, generator=g, dtype=torch.float64).requires_grad_()
+    to_text, to_video = (torch.randn(3, 3, 2, generator=g, dtype=torch.float64).requires_grad_() for _ in range(2))
     rivals = torch.tensor([[False, False, True], [False, False, True], [True, True, False]])
     held = torch.tensor([[True, True], [True, False], [True, True]])
     mil_nce(to_text, to_video, torch.arange(3), rivals, held).sum().backward()
@@ -198,11 +198,11 @@ def test_a_planted_link_is_learnt_and_a_cut_one_is_not(form, linked, low, high):
 
 
 def test_a_bag_bears_a_nearest_caption_that_is_beside_the_point():
-    """Half of the nearest captions name any kind; another of the bag names the right one. That is what the bag is for."""
+    """The nearest caption names any kind, another of the bag the right one: only the bag finds it. That is what it is for."""
     found = {}
     for form, count in (("mil_nce", 3), ("nce", 1)):
         objective, encoders = objective_and_encoders(form=form, temperature=0.1)
-        noisy = make(candidates=3, off=0.6)
+        noisy = make(candidates=3, off=1.0)
 
         def cut(rows, seed, count=count, noisy=noisy):
             batch = noisy(rows, seed)
@@ -210,7 +210,8 @@ def test_a_bag_bears_a_nearest_caption_that_is_beside_the_point():
 
         train(objective, encoders, cut, steps=150, rows=32, lr=1e-2)
         found[form] = measure(objective, encoders, make(candidates=count), rows=8, batches=32)["accuracy"]
-    assert found["mil_nce"] > found["nce"] + 0.03
+    assert found["mil_nce"] > 0.4
+    assert found["nce"] < 0.2
 
 
 def test_judging_ranks_both_ways_with_ties_shared():
