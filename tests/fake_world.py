@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmssl.cuts import PairViews
+from mmssl.cuts.pairs import PairViews
 from mmssl.downstream.pairing import Pairing, pair
 from mmssl.encoders.base import Encoder
 from mmssl.objectives.base import Batch, Objective

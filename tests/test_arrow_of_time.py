@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmssl.clips import ClipViews
+from mmssl.cuts.clips import ClipViews
 from mmssl.types import InputError
 from tests.tiny_av import build, tiny_encoders, train
 from tests.tiny_films import STILL, blob, double, drawn, frozen, judged, naive_vectors, same_loss_and_gradients, sliding

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmssl.cuts import PairViews
+from mmssl.cuts.pairs import PairViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.types import InputError
 from tests.tiny_av import PLAIN, build, measure, scenes, tiny_encoders, train

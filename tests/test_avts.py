@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmssl.cuts import SyncViews
+from mmssl.cuts.pairs import SyncViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.nn.augment import WaveAugment
 from mmssl.objectives.avts import Curriculum, over_time

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmssl.captions import CaptionViews, WindowViews, joined_cues, nearest_cues, usable_cues
+from mmssl.cuts.captions import CaptionViews, WindowViews, joined_cues, nearest_cues, usable_cues
 from mmssl.types import Cue, InputError, InputSpec, Source, Span
 
 

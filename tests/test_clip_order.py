@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmssl.clips import OrderViews
+from mmssl.cuts.clips import OrderViews
 from mmssl.types import InputError
 from tests.tiny_av import build, tiny_encoders, train
 from tests.tiny_films import (

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mmssl.clips import ClipViews, OrderViews, draw_apart, draw_start, unusable, window_motion
+from mmssl.cuts.clips import ClipViews, OrderViews, draw_apart, draw_start, unusable, window_motion
 from mmssl.types import MOTION_HOP, InputError, InputSpec, Views
 from tests.tiny_films import source
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmssl.cuts.frames import FrameViews
 from mmssl.encoders.bank import EncoderBank
-from mmssl.frame_cuts import FrameViews
 from mmssl.nn.augment import FrameAugment
 from mmssl.nn.lab import lab_picture, lightness_picture, rgb_to_lab
 from mmssl.nn.pointer import point

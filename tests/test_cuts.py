@@ -7,17 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmssl.cuts import (
-    PairViews,
-    SyncViews,
-    draw_box,
-    draw_window,
-    even_times,
-    loud_onsets,
-    shared_span,
-    spread_times,
-    window_levels,
-)
+from mmssl.cuts.pairs import PairViews, SyncViews, draw_window, loud_onsets, shared_span, window_levels
+from mmssl.cuts.pictures import draw_box, even_times, spread_times
 from mmssl.types import LOUDNESS_HOP, Frames, InputError, InputSpec, Source, Span, Wave
 
 PICTURE, SOUND = InputSpec(size=128), InputSpec(rate=16000)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmssl.cuts.forecast import BlockViews
 from mmssl.encoders.bank import EncoderBank
-from mmssl.forecast import BlockViews
 from mmssl.nn.augment import FrameAugment
 from mmssl.objectives.dense_predictive_coding import InBlocks
 from mmssl.types import Features, InputError

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmssl.forecast import BlockViews, PredictionViews, frame_step
+from mmssl.cuts.forecast import BlockViews, PredictionViews, frame_step
 from mmssl.types import Frames, InputError, InputSpec, Source, Span
 
 VIEWS = [PredictionViews(past=4, future=4, fps=10.0, size=32), BlockViews(blocks=4, frames=2, fps=10.0, size=32)]

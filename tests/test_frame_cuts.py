@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmssl.frame_cuts import FrameViews
+from mmssl.cuts.frames import FrameViews
 from mmssl.types import Box, InputError, InputSpec, Source, Span
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmssl.cuts.passages import LONGEST_SENTENCE, PIECES, draw_passage, sentences_of
 from mmssl.encoders.bank import EncoderBank
 from mmssl.objectives.gap_sentences import GapSentences, GapViews, choose_gaps
-from mmssl.passages import LONGEST_SENTENCE, PIECES, draw_passage, sentences_of
 from mmssl.rouge import rouge_l, rouge_n, words_of
 from mmssl.types import Cue, InputError, Source, Span
 from tests.tiny_av import PAD, TINY_WORDS, build, measure, tiny_for, train

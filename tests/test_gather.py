@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmssl.cuts import PairViews
+from mmssl.cuts.pairs import PairViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.nn.gather import gather_rows, own_rows, rank_and_world
 from mmssl.objectives.avts import Curriculum

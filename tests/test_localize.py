@@ -225,7 +225,7 @@ def test_an_objective_must_be_able(tmp_path):
     from torch import nn
 
     encoders = {"video": ColourEncoder(), "audio": PitchEncoder()}
-    from mmssl.cuts import PairViews
+    from mmssl.cuts.pairs import PairViews
 
     able = ColourPitch(encoders=encoders, views=PairViews(frames=1))
     assert choose({"able": able}) == "able"

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmssl.captions import CaptionViews
+from mmssl.cuts.captions import CaptionViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.objectives.masked_video_lm import MaskedVideoLm, place_waves
 from mmssl.types import InputError

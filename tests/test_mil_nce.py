@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from mmssl.captions import CaptionViews
+from mmssl.cuts.captions import CaptionViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.objectives.mil_nce import MultipleInstanceNCE, average_ranks, mil_nce, sigmoid_loss
 from mmssl.types import InputError

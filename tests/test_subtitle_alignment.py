@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmssl.captions import WindowViews
+from mmssl.cuts.captions import WindowViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.nn.paths import path_score
 from mmssl.objectives.subtitle_alignment import SubtitleAlignment, time_weights

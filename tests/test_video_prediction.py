@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from mmssl.cuts.forecast import PredictionViews
 from mmssl.encoders.bank import EncoderBank
-from mmssl.forecast import PredictionViews
 from mmssl.nn.augment import FrameAugment
 from mmssl.nn.pixels import gradient_difference, pixel_error, psnr
 from mmssl.types import InputError

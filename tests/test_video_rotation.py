@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmssl.clips import ClipViews
+from mmssl.cuts.clips import ClipViews
 from mmssl.objectives.video_rotation import REGION
 from mmssl.types import InputError
 from tests.tiny_av import build, tiny_encoders, train

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmssl.cuts import SyncViews, even_times, shared_span
+from mmssl.cuts.pairs import SyncViews, shared_span
+from mmssl.cuts.pictures import even_times
 from mmssl.data.decode import answer
 from mmssl.downstream.cuts import accepted, cut_sources
 from mmssl.downstream.metrics.intervals import Estimate, proportion

@@ -140,7 +140,7 @@ def _digest(value: int, row: dict[str, Any]) -> int:
 
 
 def _stream(folder: Path, seed: int) -> Any:
-    from mmssl.cuts import PairViews
+    from mmssl.cuts.pairs import PairViews
     from mmssl.data.index import open_corpus
     from mmssl.data.stream import Stream
 

@@ -129,7 +129,7 @@ class Step:
 
     def batch(self) -> dict[str, dict[str, torch.Tensor]]:
         """Noise in the shape of what the views would cut."""
-        from mmssl.cuts import PairViews
+        from mmssl.cuts.pairs import PairViews
 
         views = self.objective.views
         assert isinstance(views, PairViews) and views.frames and views.size and views.rate and views.seconds

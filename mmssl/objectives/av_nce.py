@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mmssl.cuts import PairViews
+from mmssl.cuts.pairs import PairViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.augment import FrameAugment, WaveAugment

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmssl.cuts import SyncViews
+from mmssl.cuts.pairs import SyncViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.augment import FrameAugment, WaveAugment

@@ -29,9 +29,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmssl.cuts.frames import FrameViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
-from mmssl.frame_cuts import FrameViews
 from mmssl.nn.augment import FrameAugment
 from mmssl.nn.health import masked_mean, spread
 from mmssl.nn.lab import AB_WHOLE, lab_picture, lightness_picture, rgb_to_lab

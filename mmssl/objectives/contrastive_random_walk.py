@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmssl.cuts.frames import FrameViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
-from mmssl.frame_cuts import FrameViews
 from mmssl.nn.augment import FrameAugment
 from mmssl.nn.heads import Projection, at_least_float32
 from mmssl.nn.health import hits, spread

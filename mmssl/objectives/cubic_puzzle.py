@@ -28,8 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmssl.clips import FPS, check_counts, check_motion, clip_times, draw_apart, draw_start, several, unusable
-from mmssl.cuts import check, check_crop, check_region, draw_box, fill_size, region_box
+from mmssl.cuts.clips import FPS, check_counts, check_motion, clip_times, draw_apart, draw_start, several, unusable
+from mmssl.cuts.pictures import check, check_crop, check_region, draw_box, fill_size, region_box
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.arrangement import PairwiseOrder, all_orders, choice_hits, choice_loss

@@ -19,12 +19,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from mmssl.cuts.passages import check_pause, draw_passage, resolve_text, sentences_of, too_few
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder, writer
 from mmssl.nn.text import next_stranger
 from mmssl.nn.writing import Written, compared, inputs_and_labels, metrics_of, score
 from mmssl.objectives.base import Batch, Judged, Objective
-from mmssl.passages import check_pause, draw_passage, resolve_text, sentences_of, too_few
 from mmssl.types import Features, InputError, InputSpec, Loss, Modality, Plan, Source, Text, Views
 
 
@@ -68,7 +68,7 @@ class NoiseViews(Views):
     span: float = 3.0  # words, mean length of a hidden span
     permute: bool = True  # put the sentences in random order
     rotate: float = 0.0  # share of the passages that begin at a random word
-    pause: float = 0.3  # seconds without a caption that end a sentence of a film, see `mmssl.passages.sentences_of`
+    pause: float = 0.3  # seconds without a caption that end a sentence of a film, see `mmssl.cuts.passages.sentences_of`
     tokenizer: str | None = None
 
     def __post_init__(self) -> None:

@@ -28,9 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmssl.cuts.forecast import BlockViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
-from mmssl.forecast import BlockViews
 from mmssl.nn.areas import resize_grid
 from mmssl.nn.augment import FrameAugment
 from mmssl.nn.gather import gather_rows, own_rows

@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mmssl.clips import OrderViews
+from mmssl.cuts.clips import OrderViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.arrangement import PairwiseOrder, all_orders, choice_hits, choice_loss, reversal_classes

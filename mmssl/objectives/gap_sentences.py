@@ -24,12 +24,12 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from mmssl.cuts.passages import check_pause, draw_passage, resolve_text, sentences_of, too_few
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder, writer
 from mmssl.nn.text import next_stranger
 from mmssl.nn.writing import Written, compared, inputs_and_labels, metrics_of, score
 from mmssl.objectives.base import Batch, Judged, Objective
-from mmssl.passages import check_pause, draw_passage, resolve_text, sentences_of, too_few
 from mmssl.rouge import STOP_WORDS, rouge_n, words_of
 from mmssl.types import Features, InputError, InputSpec, Loss, Modality, Plan, Source, Text, Views
 
@@ -82,7 +82,7 @@ class GapViews(Views):
     unique: bool = False  # Uniq instead of Orig
     noise: float = 0.2  # on the scores
     keep: float = 0.1  # share of the chosen sentences that stay in the document all the same
-    pause: float = 0.3  # seconds without a caption that end a sentence of a film, see `mmssl.passages.sentences_of`
+    pause: float = 0.3  # seconds without a caption that end a sentence of a film, see `mmssl.cuts.passages.sentences_of`
     tokenizer: str | None = None
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmssl.cuts import PairViews
+from mmssl.cuts.pairs import PairViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.augment import FrameAugment, WaveAugment

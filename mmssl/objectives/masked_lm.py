@@ -19,12 +19,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from mmssl.cuts.passages import PassageViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder, reader
 from mmssl.nn.token_masks import Hidden, TokenMask
 from mmssl.nn.writing import Written, compared, metrics_of, score
 from mmssl.objectives.base import Batch, Judged, Objective
-from mmssl.passages import PassageViews
 from mmssl.types import InputError, Loss, Modality
 
 

@@ -25,7 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmssl.captions import CAPTION_AUGMENT, CaptionViews
+from mmssl.cuts.captions import CAPTION_AUGMENT, CaptionViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder, reader
 from mmssl.nn.augment import FrameAugment

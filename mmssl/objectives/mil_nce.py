@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmssl.captions import CAPTION_AUGMENT, CaptionViews
+from mmssl.cuts.captions import CAPTION_AUGMENT, CaptionViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.augment import FrameAugment

@@ -22,13 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmssl.cuts.passages import draw_passage, resolve_text, too_few
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder, reader
 from mmssl.nn.heads import at_least_float32
 from mmssl.nn.health import masked_mean, sign_hits
 from mmssl.nn.text import next_stranger, packed_pair, stranger_rows
 from mmssl.objectives.base import Batch, Judged, Objective
-from mmssl.passages import draw_passage, resolve_text, too_few
 from mmssl.types import InputError, InputSpec, Loss, Modality, Plan, Source, Text, Views
 from mmssl.vocabulary import SHORTEST
 

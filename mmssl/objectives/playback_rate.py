@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmssl.clips import FPS, check_counts, several, unusable, video_span
-from mmssl.cuts import WHOLE, check, check_crop, check_region, draw_box, fill_size, region_box
+from mmssl.cuts.clips import FPS, check_counts, several, unusable, video_span
+from mmssl.cuts.pictures import WHOLE, check, check_crop, check_region, draw_box, fill_size, region_box
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.arrangement import choice_hits, choice_loss

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmssl.cuts import WHOLE, draw_box, even_times, region_box
+from mmssl.cuts.pictures import WHOLE, draw_box, even_times, region_box
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.augment import FrameAugment

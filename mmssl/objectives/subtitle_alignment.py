@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmssl.captions import CAPTION_AUGMENT, WindowViews
+from mmssl.cuts.captions import CAPTION_AUGMENT, WindowViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.augment import FrameAugment

@@ -27,9 +27,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from mmssl.cuts.forecast import PredictionViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
-from mmssl.forecast import PredictionViews
 from mmssl.nn.areas import resize_grid
 from mmssl.nn.augment import FrameAugment
 from mmssl.nn.heads import at_least_float32

@@ -23,7 +23,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmssl.clips import ClipViews
+from mmssl.cuts.clips import ClipViews
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.arrangement import choice_hits, choice_loss

@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from mmssl.cuts import draw_box, even_times
+from mmssl.cuts.passages import LONGEST_SENTENCE, check_pause, resolve_text
+from mmssl.cuts.pictures import draw_box, even_times
 from mmssl.nn.augment import FrameAugment
-from mmssl.passages import LONGEST_SENTENCE, check_pause, resolve_text
 from mmssl.types import Cue, Frames, InputError, InputSpec, Plan, Source, Span, Text, Views
 
 TRIES = 32  # draws of a window before one that holds too few captions is given up

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmssl.cuts import WHOLE, draw_box, region_box
+from mmssl.cuts.pictures import WHOLE, draw_box, region_box
 from mmssl.types import Box, Frames, InputError, InputSpec, Plan, Source, Views
 
 

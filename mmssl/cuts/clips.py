@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mmssl.cuts import WHOLE, check, check_crop, check_region, draw_box, fill_size, region_box
+from mmssl.cuts.pictures import WHOLE, check, check_crop, check_region, draw_box, fill_size, region_box
 from mmssl.types import MOTION_HOP, Box, Frames, InputError, InputSpec, Plan, Source, Span, Views
 
 FPS = 12.5  # frames a second where neither the views nor the encoder say
