@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mmssl.downstream import report
 from mmssl.downstream.evaluate import evaluate
 from mmssl.downstream.evaluation_file import read_calibration, write_evaluation
 from mmssl.downstream.examples import gather
@@ -158,3 +159,15 @@ def test_speed_and_data_are_told_in_words(tmp_path):
     assert read_data(tmp_path) == {}
     (tmp_path / "data.json").write_text("{")
     assert read_data(tmp_path) == {}
+
+
+def test_objectives_that_are_judged_row_by_row_have_a_card_and_a_chart_of_shares_only():
+    accuracy = {"value": 0.53, "low": 0.5, "high": 0.55, "n": 300, "chance": 0.09}
+    nll = {"value": 1.8, "low": 1.7, "high": 1.9, "n": 300, "chance": 5.5}
+    figures = {"sources": 300, "cuts_of_each": 1, "failed": {}, "judged": {"accuracy": accuracy, "nll": nll}}
+    (card,) = headline({"masked_lm": figures})
+    assert (card.title, card.value, card.against) == ("masked_lm: right answers", 0.53, 0.09)
+    shown = report._objective("masked_lm", figures)
+    assert [row["what"] for row in shown["rows"]] == ["accuracy", "nll"]
+    assert ">accuracy<" in shown["chart"] and ">nll<" not in shown["chart"]
+    assert not shown["compares"]

@@ -121,6 +121,12 @@ def headline(figures: Mapping[str, Mapping[str, Any]]) -> list[Card]:
         found.append(
             Card(f"Own sound first among {size}", sought["value"], sought["low"], sought["high"], sought["chance"], "chance")
         )
+    for name, values in figures.items():
+        judged = values.get("judged", {}).get("accuracy")
+        if judged and "chance" in judged:
+            found.append(
+                Card(f"{name}: right answers", judged["value"], judged["low"], judged["high"], judged["chance"], "chance")
+            )
     return found
 
 
@@ -202,12 +208,13 @@ def _objective(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
         digits = 1 if rank else 3
         text = {key: f"{entry[key]:.{digits}f}" for key in ("value", "low", "high")}
         rows.append({"what": what, "against": against, "n": str(entry["n"]), **text})
-        if not rank:
+        if not rank and entry["low"] >= 0.0 and entry["high"] <= 1.0:  # the chart is for shares
             shares.append((what, dict(entry), _against(figures, what, entry)))
     return {
         "name": name,
         "sources": figures["sources"],
         "cuts": figures["cuts_of_each"],
+        "compares": "retrieval" in figures,
         "failed": len(figures["failed"]),
         "rows": rows,
         "chart": Markup(intervals(shares)),
