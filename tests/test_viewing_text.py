@@ -21,7 +21,8 @@ def test_texts_are_shown_decoded_with_their_masks(tmp_path, monkeypatch):
     real = viewing._text_image
     monkeypatch.setattr(viewing, "_text_image", lambda lines, size: (drawn.extend(lines), real(lines, size))[1])
     out = viewing.batch_sheet(next(Loader([stream]).steps(0, 1)), [stream], tmp_path / "v.png")
-    assert Image.open(out).width > 100
+    with Image.open(out) as sheet:
+        assert sheet.width > 100
     documents = [line for line in drawn if line.startswith("document: [CLS]")]
     assert len(documents) == 2 and all("[SENT]" in line and "[PAD]" not in line for line in documents)
     targets = [line for line in drawn if line.startswith("target: [CLS]")]
