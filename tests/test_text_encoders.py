@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer
+from transformers import BartConfig, BartModel, BertConfig, BertModel, PegasusConfig, PegasusModel
 
 from mmssl.data.tokens import load_tokenizer, train_tokenizer
 from mmssl.encoders.base import Encoder, build_encoder
@@ -187,3 +188,53 @@ def test_the_vocabulary_sets_the_embedding(name, tmp_path):
     encoder = build(name, tokenizer=str(tmp_path / "t.json"))
     table = encoder.net.embeddings.word_embeddings if name == "text_bert" else encoder.embed
     assert table.num_embeddings == made.size == 100
+
+
+# Published weights: a folder as the hub gives it, made here -----------------------------------------------------------------
+
+
+def published(folder: Path, style: str):
+    """A small transformers model with its tokenizer in `folder`."""
+    words = load_tokenizer(tokenizer_file())
+    torch.manual_seed(1)
+    if style == "bert":
+        shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+        model = BertModel(BertConfig(vocab_size=words.size + 3, max_position_embeddings=40, **shape), add_pooling_layer=False)
+    else:
+        both = {
+            f"{side}_{key}": n
+            for side in ("encoder", "decoder")
+            for key, n in {"layers": 2, "attention_heads": 2, "ffn_dim": 48}.items()
+        }
+        config, made = {"bart": (BartConfig, BartModel), "pegasus": (PegasusConfig, PegasusModel)}[style]
+        model = made(
+            config(vocab_size=words.size, d_model=32, max_position_embeddings=40, scale_embedding=style == "pegasus", **both)
+        )
+    model.eval().save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(words.json)
+    return model
+
+
+@pytest.mark.parametrize("style", ["bert", "bart", "pegasus"])
+def test_published_weights_compute_what_they_did_and_are_saved_with_the_encoder(style, tmp_path):
+    model = published(tmp_path / "hub", style)
+    more = {} if style == "bert" else {"style": style}
+    encoder = build_encoder(
+        "text_bert" if style == "bert" else "text_seq2seq", {"weights": str(tmp_path / "hub"), "tokens": 24, **more}
+    ).eval()
+    assert (encoder.dim, encoder.spec.tokens) == (32, 24)
+    x = ids()
+    given = {"input_ids": x, "attention_mask": (x != 0).long()}
+    with torch.no_grad():
+        features = encoder(x)
+        if style == "bert":
+            expected = model(**given).last_hidden_state[:1]  # the first text is no pair
+            torch.testing.assert_close(features.grid[:1][x[:1] != 0], expected[x[:1] != 0])
+        else:
+            expected = model(**given, decoder_input_ids=x)
+            torch.testing.assert_close(features.grid[x != 0], expected.encoder_last_hidden_state[x != 0])
+            torch.testing.assert_close(encoder.decode(features, x), expected.last_hidden_state @ model.shared.weight.T)
+    encoder.save_pretrained(tmp_path / "saved")
+    (tmp_path / "hub").rename(tmp_path / "gone")
+    again = Encoder.from_pretrained(tmp_path / "saved").eval()
+    assert torch.equal(again(x).grid, features.grid)

@@ -210,6 +210,7 @@ def main() -> None:
         write_aside(options.root / "text.json", json.dumps(found, indent=2).encode())
     command = (
         f"python tools/measure_text.py {options.root} {options.texts} --only {' '.join(options.only)} --steps {options.steps}"
+        f" --tokens {options.tokens} --size {options.size} --seed {options.seed}"
     )
     text = page(found, command, options.steps)
     print(text)

@@ -97,6 +97,7 @@ class TextSeq2Seq(Encoder):
         for part in (self.reader, self.writer):
             if part is not None:
                 part.embed_tokens = nn.Identity()
+                part.embed_scale = 1.0  # what is embedded comes scaled; Pegasus's decoder would do it again
         self.bias = nn.Parameter(torch.zeros(whole["vocab_size"])) if decoder else None
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Features:
