@@ -152,7 +152,7 @@ class SubtitleAlignment(Objective):
 
         `error_seconds` is the distance from the middle of the steps that a caption is given to the middle of its own time (what of it is in the
         window), `error_seconds_middle` that of always guessing the window's middle, `error_seconds_even` that of laying the captions evenly
-        along the window in their order. A row without two captions apart counts as 0.5 in `accuracy`.
+        along the window in their order; it is what an untaught path should be read against. A row without two captions apart counts as 0.5 in `accuracy`.
         """
         told = self._tell(batch, bank)
         at_moments, elsewhere, wrong = self._belongs(told)
@@ -169,7 +169,7 @@ class SubtitleAlignment(Objective):
             "accuracy": Judged(torch.where(pairs > 0, decided, 0.5), 0.5),
             "accuracy_easy": Judged(torch.where(told.others.any(dim=1), easy, 0.5), 0.5),
             "accuracy_order": Judged(torch.where(told.reversible, sign_hits(own - backwards), 0.5), 0.5),
-            "error_seconds": Judged(errors[0], float(errors[1].mean())),
+            "error_seconds": Judged(errors[0], float(errors[2].mean())),
             "error_seconds_middle": Judged(errors[1]),
             "error_seconds_even": Judged(errors[2]),
         }
