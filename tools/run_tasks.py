@@ -158,7 +158,7 @@ def page(found: dict[str, dict[str, dict[str, Any]]], command: str) -> str:
     """The figures as Markdown."""
     lines = [
         *head("Every objective, its control and real clips", command),
-        f"`configs/tiny/NAME.yaml` on the default toy world ({CLIPS} clips, 420 held out), the same with the link cut, and on real clips (folders of the development media, a fifth held out by file). Every figure is on held-out files, with its",
+        f"Each objective by its config in `configs/tiny/` on the default toy world ({CLIPS} clips, 420 held out), the same with the link cut, and on real clips (folders of the development media, a fifth held out by file). Every figure is on held-out files, with its",
         f"95 % interval over files. It has to reach the level on the whole world (set before it was measured), and to lie within {NEAR} of chance where the link is cut. Step time and samples a second are medians of the whole world's run on this machine and hold for it alone.",
         "",
         "| objective | figure | chance | level | toy world | link cut | how it is cut | holds | real clips | which | step, s | samples/s | steps |",
