@@ -202,6 +202,10 @@ class Features(NamedTuple):
     grid: Tensor  # frame, video and flow (N, T, H, W, D); audio (N, T, F, D); text (N, L, D)
     valid: Tensor | None = None  # bool, grid's shape without D; None: all of it
 
+    def rows(self, which: Tensor) -> Features:
+        """The features of the rows `which` (M,), in that order."""
+        return Features(self.pooled[which], self.grid[which], None if self.valid is None else self.valid[which])
+
 
 @dataclass(slots=True)
 class Loss:

@@ -15,8 +15,7 @@ H rows and W columns of a picture, K its enlargement, T moments.
 from __future__ import annotations
 
 import pickle  # noqa: TID251 - only for the class of error that a broken file raises; loading is weights_only
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -29,6 +28,7 @@ from torch.nn import functional
 from torchvision.models import WeightsEnum
 from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights, raft_large, raft_small
 
+from mmssl.data.one_thread import one_thread
 from mmssl.types import Flow, Frames, InputError
 
 Method = Literal["dis", "raft", "raft_small"]
@@ -153,7 +153,7 @@ def estimate(pairs: Sequence[tuple[np.ndarray, np.ndarray]], method: str = "dis"
 
 
 def _dis(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-    with _one_thread():
+    with one_thread():  # DIS cuts the picture into as many stripes as there are threads, and its result depends on them
         search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         return [_dis_one(search, one, other) for one, other in pairs]
 
@@ -166,17 +166,6 @@ def _dis_one(search: cv2.DISOpticalFlow, one: np.ndarray, other: np.ndarray) -> 
         before, after = (cv2.copyMakeBorder(grey, 0, down, 0, along, cv2.BORDER_REPLICATE) for grey in (before, after))
     field = search.calc(before, after, np.zeros((*before.shape, 2), np.float32))
     return np.asarray(field[:height, :width], np.float32)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """DIS divides the picture into as many stripes as OpenCV has threads, and its result depends on them."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
 
 
 def _raft(pairs: Sequence[tuple[np.ndarray, np.ndarray]], method: str) -> list[np.ndarray]:

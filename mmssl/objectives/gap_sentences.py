@@ -155,7 +155,7 @@ class GapSentences(Objective):
         features = bank.encode("text", batch["document"].flatten(0, 1))
         own = self._write(batch, bank, features)
         other, found = next_stranger(batch["source"])
-        wrong = self._write(batch, bank, Features(*(None if part is None else part[other] for part in features)))  # type: ignore[arg-type]
+        wrong = self._write(batch, bank, features.rows(other))
         return {name: Judged(*found) for name, found in compared(own, wrong if bool(found.all()) else None, self.size).items()}
 
     def _write(self, batch: Batch, bank: EncoderBank, features: Features) -> Written:

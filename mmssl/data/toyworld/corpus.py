@@ -15,13 +15,14 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mmssl.data.one_thread import one_thread
 from mmssl.data.toyworld.captions import write_srt
 from mmssl.data.toyworld.clip import plan_clip
 from mmssl.data.toyworld.difficulty import Cut, Difficulty, find_cut, find_difficulty
@@ -169,7 +170,7 @@ def _processes(workers: int | None, clips: int) -> int:
 def _make_clips(out: Path, world: _World, indices: list[int], processes: int) -> Iterator[int]:
     """Make clips; yields how many more are done."""
     if processes == 0:
-        with _one_thread():
+        with one_thread():
             for index in indices:
                 yield _make_chunk(out, world, [index])
         return
@@ -213,16 +214,6 @@ def _make_chunk(out: Path, world: _World, indices: list[int]) -> int:
         if written is not None:
             written.result()
     return len(indices)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
 
 
 def _shown(done: Iterable[int], total: int, progress: bool) -> Iterator[int]:
