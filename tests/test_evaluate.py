@@ -6,9 +6,10 @@ import pytest
 from mmssl.downstream.calibration import Calibration, fit_threshold
 from mmssl.downstream.crossfit import cross_thresholds
 from mmssl.downstream.cuts import accepted, cut_sources
-from mmssl.downstream.evaluate import evaluate, pair_accuracy, retrieve
+from mmssl.downstream.evaluate import evaluate, pair_accuracy
 from mmssl.downstream.evaluation_file import evaluation_path, read_calibration, read_evaluation, write_evaluation
 from mmssl.downstream.evaluation_table import evaluation_tables, figure_rows
+from mmssl.downstream.galleries import retrieve
 from mmssl.downstream.sounding import known_truths, score_maps
 from mmssl.rng import rng_for
 from mmssl.types import InputError, Source, Span

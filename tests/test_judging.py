@@ -8,6 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from mmssl.downstream.evaluation_table import evaluation_tables
 from mmssl.downstream.judging import judge
@@ -45,6 +47,18 @@ class IsRed(Objective):
         }
 
 
+class Numbered(IsRed):
+    """Embeds pictures and an imagined second role by the source's number: `right` says whether both agree."""
+
+    def __init__(self, right: bool) -> None:
+        super().__init__()
+        self.right = right
+
+    def joint(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Tensor]:
+        own = torch.nn.functional.one_hot(batch["source"], 32).float()
+        return {"video": own, "text": own if self.right else torch.zeros_like(own)}
+
+
 def films(folder, count: int, broken: tuple[int, ...] = ()) -> list[Source]:
     sources = []
     for i in range(count):
@@ -61,8 +75,8 @@ def films(folder, count: int, broken: tuple[int, ...] = ()) -> list[Source]:
     return sources
 
 
-def judged(sources, **options):
-    objective = IsRed().eval()
+def judged(sources, objective=None, **options):
+    objective = (objective or IsRed()).eval()
     return judge({"red": objective}, {"red": objective.views}, {"video": ColourEncoder()}, sources, seed=3, workers=0, **options)[
         "red"
     ]
@@ -97,6 +111,18 @@ def test_broken_films_are_counted_not_judged(tmp_path):
 def test_no_usable_source_is_bad_input(tmp_path):
     with pytest.raises(InputError, match="none of 1 held-out"):
         judged([Source("a", tmp_path / "a.mp4")])
+
+
+@pytest.mark.parametrize(("right", "recall", "rank"), [(True, 1.0, 1.0), (False, 1 / 21, 11.0)])
+def test_a_shared_space_is_judged_by_retrieval_among_all_sources(tmp_path, right, recall, rank):
+    """Not among a batch; constant embeddings score chance, and the last batch, which wraps round, brings nothing twice."""
+    found = judged(films(tmp_path, 21), Numbered(right))["retrieval"]
+    assert found["gallery"] == 21
+    for way in ("video_to_text", "text_to_video"):
+        assert found[way]["R@1"]["value"] == pytest.approx(recall) and found[way]["R@1"]["chance"] == pytest.approx(1 / 21)
+        assert found[way]["median_rank"]["value"] == pytest.approx(rank)
+    (table,) = evaluation_tables({"objectives": {"red": judged(films(tmp_path, 21), Numbered(right))}})
+    assert "picture to caption, R@1 of 21" in list(table.columns[0].cells)
 
 
 def test_the_table_shows_what_was_judged(tmp_path):

@@ -534,6 +534,26 @@ def test_frozen_shows_one_of_the_frames_and_sounds_the_same() -> None:
         assert (heard == heard_cut).all() and told == told_cut
 
 
+def test_turned_turns_the_picture_and_all_that_is_known_of_it() -> None:
+    turns = []
+    for index in range(8):
+        (seen, heard, _), (turned, heard_cut, _) = both("turned", index)
+        quarters = plan_clip(5, index, LOUD, "turned").turns
+        assert (turned.frames == np.rot90(seen.frames, quarters, axes=(1, 2))).all() and (heard == heard_cut).all()
+        assert (turned.labels == np.rot90(seen.labels, quarters, axes=(1, 2))).all()
+        last = 127
+        x, y = seen.positions[..., 0], seen.positions[..., 1]
+        expected = {0: (x, y), 1: (y, last - x), 2: (last - x, last - y), 3: (last - y, x)}[quarters]
+        assert np.allclose(turned.positions, np.stack(expected, axis=-1), atol=1e-4)
+        shift, turned_shift = (part.layers[40, :, :, 2] - part.layers[30, :, :, 2] for part in (seen, turned))
+        u, v = shift.T
+        assert np.allclose(turned_shift.T, {0: (u, v), 1: (v, -u), 2: (-u, -v), 3: (-v, u)}[quarters], atol=1e-4)
+        # What lies at a point of an object's own coordinates is shown where its map says, with the object's own angle.
+        assert np.allclose(np.linalg.det(turned.layers[..., :2]), 1.0, atol=1e-4)
+        turns.append(quarters)
+    assert len(set(turns)) == 4
+
+
 def test_silent_only_leaves_nothing_in_view_that_could_sound() -> None:
     for index in range(20):
         whole, cut = plan_clip(5, index, LOUD), plan_clip(5, index, LOUD, "silent_only")

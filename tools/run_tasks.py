@@ -36,11 +36,14 @@ REAL_WORDS = 4000  # tokens of a vocabulary of real texts
 NEAR = 0.05  # how far from chance the figure may lie where the link is cut
 
 
+CONDITIONS = ("whole", "cut", "real")
+
+
 class Job(NamedTuple):
     """One training: an objective under one condition."""
 
     name: str
-    condition: str  # "whole", "cut", "real"
+    condition: str  # one of CONDITIONS
     seed: int
 
     @property
@@ -56,14 +59,11 @@ class Job(NamedTuple):
         return self.task.real_overrides if self.condition == "real" else ()
 
 
-def jobs(names: list[str], seed: int, media: Path | None) -> Iterator[Job]:
+def jobs(names: list[str], conditions: list[str], seed: int, media: Path | None) -> Iterator[Job]:
     """All trainings that the table needs, in order."""
     for name in names:
-        yield Job(name, "whole", seed)
-        if TASKS[name].how:
-            yield Job(name, "cut", seed)
-        if media is not None and TASKS[name].real:
-            yield Job(name, "real", seed)
+        possible = {"whole": True, "cut": bool(TASKS[name].how), "real": media is not None and bool(TASKS[name].real)}
+        yield from (Job(name, condition, seed) for condition, given in possible.items() if given and condition in conditions)
 
 
 def do(job: Job, root: Path, media: Path | None) -> dict[str, Any]:
@@ -197,15 +197,18 @@ def main() -> None:
     """Command line."""
     parser = arguments(__doc__ or "", "for worlds and runs")
     parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--media", type=Path, help="folder of real clips; without it there are no real figures")
     given = parser.parse_args()
     only = "" if given.only == list(TASKS) else f" --only {' '.join(given.only)}"
+    if given.conditions != list(CONDITIONS):
+        only += f" --conditions {' '.join(given.conditions)}"
     media = f" --media {given.media}" if given.media else ""
     command = f"python tools/run_tasks.py work/{only} --seed {given.seed}{media}"
     out = given.page or given.folder / "tasks.md"
     found: dict[str, dict[str, Any]] = {}
-    todo = list(jobs(given.only, given.seed, given.media))
+    todo = list(jobs(given.only, given.conditions, given.seed, given.media))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         running = bar.add_task("runs", total=len(todo))

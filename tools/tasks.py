@@ -29,6 +29,11 @@ class Task(NamedTuple):
 
 ORDER = ("grid", "gestures", "actions")
 A_FIFTH = ("streams.0.holdout=0.2", "streams.0.batch=16")
+FILMS = ("web", "grid", "actions", "silent")
+TOLD = ("grid", "subtitled")
+SPOKEN = (*A_FIFTH, "streams.0.objectives.0.views.pause=0.4")  # word by word alignments become sentences
+WORD_BY_WORD = (*A_FIFTH, *(f"streams.0.objectives.0.views.{text}" for text in ("seconds=2.8", "steps=14", "captions=6")))
+STRANGERS = ("streams.0.objectives.0.name=controls.walk_among_strangers",)
 TEXT = ("streams.0.holdout=0.1",)
 
 TASKS = {
@@ -43,12 +48,17 @@ TASKS = {
     "odd_one_out": Task(0.45, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
     "arrow_of_time": Task(0.65, cut="frozen", difficulty="lossy", real=ORDER, real_overrides=A_FIFTH),
     "playback_rate": Task(0.70, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
-    "video_rotation": Task(
-        0.60, real=ORDER, real_overrides=A_FIFTH
-    ),  # nothing in the toy world cuts gravity: the tests hold its control
+    "video_rotation": Task(0.60, cut="turned", real=ORDER, real_overrides=A_FIFTH),
     "cubic_puzzle": Task(0.15, "judged.accuracy_time", cut="frozen", real=ORDER, real_overrides=A_FIFTH),  # 24 classes
     "dense_predictive_coding": Task(0.50, "judged.accuracy_temporal", cut="frozen", real=ORDER, real_overrides=A_FIFTH),
     "video_prediction": Task(0.80, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
+    "rgb_flow": Task(0.65, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
+    "rgb_flow_pixel": Task(0.75, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
+    "colorize": Task(0.05, "judged.better_than_copy", cut="frozen", real=FILMS, real_overrides=A_FIFTH),
+    "contrastive_random_walk": Task(0.50, cut_overrides=STRANGERS, real=FILMS, real_overrides=("streams.0.holdout=0.2",)),
+    "mil_nce": Task(0.10, "retrieval.text_to_video.R@1", cut="captions_shuffled", words=300, real=TOLD, real_overrides=SPOKEN),
+    "subtitle_alignment": Task(0.60, cut="captions_shuffled", words=300, real=("grid",), real_overrides=WORD_BY_WORD),
+    "masked_video_lm": Task(0.10, "judged.accuracy_gain", cut="captions_shuffled", words=300, real=TOLD, real_overrides=SPOKEN),
     "masked_lm": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),
     "next_sentence": Task(0.65, documents=True, words=300, real=("text",), real_overrides=TEXT),
     "gap_sentences": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),

@@ -20,7 +20,7 @@ def toyworld(
     difficulty: Annotated[str, typer.Option(help="easy, default, twins, two_sounders, noisy, lossy or hard.")] = "default",
     cut: Annotated[
         str | None,
-        typer.Option(help="Cut a link: sound_from_other_clip, sound_shifted, captions_shuffled, frozen or silent_only."),
+        typer.Option(help="Cut a link: sound_from_other_clip, sound_shifted, captions_shuffled, frozen, silent_only or turned."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Rendering processes. Default: one for each core.")] = None,
 ) -> None:

@@ -8,7 +8,7 @@ model's own map under a wrong sound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,12 @@ from mmssl.downstream.calibration import Calibration, fit_calibration, fit_thres
 from mmssl.downstream.crossfit import FEWEST as FEWEST_TO_CROSS
 from mmssl.downstream.crossfit import cross_thresholds
 from mmssl.downstream.cuts import Cuts, accepted, cut_sources
-from mmssl.downstream.metrics.intervals import Estimate, bootstrap, proportion
-from mmssl.downstream.metrics.retrieval import RECALLS, hits, ranks
+from mmssl.downstream.galleries import both_ways, entry_of, over_takes
+from mmssl.downstream.metrics.intervals import proportion
 from mmssl.downstream.pairing import Pairing
 from mmssl.downstream.sounding import known_truths, score_maps
-from mmssl.rng import Purpose, rng_for
 from mmssl.types import Features, InputError, Source
 
-GALLERY = 100  # items in a retrieval
-DRAWS = 20  # galleries drawn
 FIT = 200  # training sources on which a threshold is fitted
 FEWEST = 100  # cuts; corpora with fewer sources give several of each
 
@@ -79,22 +76,17 @@ def evaluate(
 def _figures(pairing: Pairing, fit: Cuts, takes: Sequence[Cuts], seed: int) -> dict[str, Any]:
     _, _, fit_scores = _scores(pairing, fit)
     trained = _best_threshold(fit_scores)
-    forward: list[dict[str, NDArray[np.float64]]] = []
-    back: list[dict[str, NDArray[np.float64]]] = []
     synced: list[NDArray[np.float64]] = []
     maps: dict[str, Any] = {}
     pairs: list[Scores] = []
     for number, cuts in enumerate(takes):
         video, audio, scores = _scores(pairing, cuts)
         pairs.append(scores)
-        forward.append(retrieve(scores, seed=seed))
-        back.append(retrieve(scores.T, seed=seed))
         if f"{pairing.shape.audio}_shifted" in cuts.tensors:
             synced.append(_sync(pairing, cuts, video, scores))
         if number == 0 and pairing.localizes:
             maps = _localization(pairing, cuts, video, audio)
     cuts = takes[0]
-    gallery = min(GALLERY, len(cuts))
     by_training = [pair_accuracy(scores, trained) for scores in pairs]
     enough = len(cuts) >= FEWEST_TO_CROSS
     names = [[source.id for source in take.sources] for take in takes]
@@ -104,17 +96,13 @@ def _figures(pairing: Pairing, fit: Cuts, takes: Sequence[Cuts], seed: int) -> d
         "sources": len(cuts),
         "cuts_of_each": len(takes),
         "failed": dict(cuts.failed),
-        "accuracy": _entry(_over_takes(judged), chance=0.5),
-        "accuracy_training_threshold": _entry(_over_takes(by_training), chance=0.5),
-        "retrieval": {
-            "gallery": gallery,
-            "video_to_audio": _retrieval_entries(forward, gallery),
-            "audio_to_video": _retrieval_entries(back, gallery),
-        },
+        "accuracy": entry_of(over_takes(judged), chance=0.5),
+        "accuracy_training_threshold": entry_of(over_takes(by_training), chance=0.5),
+        "retrieval": both_ways(pairs, "video", "audio", seed=seed),
         "calibration": scale.to_json() if scale else None,
     }
     if synced:
-        figures["synchronisation"] = _entry(_over_takes(synced), chance=0.5)
+        figures["synchronisation"] = entry_of(over_takes(synced), chance=0.5)
     return figures | maps
 
 
@@ -132,25 +120,6 @@ def pair_accuracy(scores: Scores, threshold: float | NDArray[np.float64]) -> NDA
     np.fill_diagonal(wrong_pictures, False)
     others = (wrong_sounds.sum(axis=1) + wrong_pictures.sum(axis=0)) / (2 * (len(scores) - 1))
     return (own + others) / 2
-
-
-def retrieve(scores: Scores, *, seed: int, gallery: int = GALLERY, draws: int = DRAWS) -> dict[str, NDArray[np.float64]]:
-    """Recall at k and rank for each query (row) among `gallery` items, averaged over the galleries drawn in which it takes part.
-
-    Fewer sources than `gallery`: one gallery of all. Values are (Q,), of the queries that were drawn at least once.
-    """
-    n = len(scores)
-    rng = rng_for(seed, Purpose.EVALUATE, "galleries", n)
-    picks = [np.arange(n)] if n <= gallery else [rng.choice(n, gallery, replace=False) for _ in range(draws)]
-    names = [*(f"R@{k}" for k in RECALLS), "rank"]
-    total, count = {name: np.zeros(n) for name in names}, np.zeros(n)
-    for pick in picks:
-        part = scores[np.ix_(pick, pick)]
-        for k in RECALLS:
-            total[f"R@{k}"][pick] += hits(part, k, expected=len(pick))
-        total["rank"][pick] += ranks(part, expected=len(pick))
-        count[pick] += 1
-    return {name: values[count > 0] / count[count > 0] for name, values in total.items()}
 
 
 def _scores(pairing: Pairing, cuts: Cuts) -> tuple[Features, Features, Scores]:
@@ -202,32 +171,9 @@ def _localization(pairing: Pairing, cuts: Cuts, video: Features, audio: Features
     values = score_maps(cuts, truths, own, wrong, pairing.shape, offset=encoder.grid_offset, stride=encoder.grid_stride)
     entries: dict[str, Any] = {}
     for name, by_map in values.items():
-        entries[name] = {which: _entry(proportion(found)) for which, found in by_map.items() if len(found)}
+        entries[name] = {which: entry_of(proportion(found)) for which, found in by_map.items() if len(found)}
     return {"localization": entries}
 
 
 def _rolled(features: Features, step: int) -> Features:
     return Features(*(None if part is None else part.roll(step, 0) for part in features))  # type: ignore[arg-type]
-
-
-def _over_takes(
-    values: Sequence[NDArray[np.float64]], statistic: Callable[[NDArray[np.float64]], float] | None = None
-) -> Estimate:
-    """Over sources; the cuts of a source count as one unit. Without a statistic: the mean of outcomes in 0..1."""
-    same = len({len(one) for one in values}) == 1  # else a file broke between two openings
-    rows = np.stack(values, axis=1) if same else np.concatenate(values)
-    return proportion(rows) if statistic is None else bootstrap(rows, statistic)
-
-
-def _retrieval_entries(takes: Sequence[Mapping[str, NDArray[np.float64]]], gallery: int) -> dict[str, Any]:
-    entries: dict[str, Any] = {
-        f"R@{k}": _entry(_over_takes([take[f"R@{k}"] for take in takes]), chance=min(1.0, k / gallery)) for k in RECALLS
-    }
-    median = _over_takes([take["rank"] for take in takes], lambda rows: float(np.median(rows)))
-    entries["median_rank"] = _entry(median, chance=(gallery + 1) / 2)
-    return entries
-
-
-def _entry(estimate: Estimate, *, chance: float | None = None) -> dict[str, float | int]:
-    entry: dict[str, float | int] = {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
-    return entry if chance is None else entry | {"chance": chance}

@@ -11,13 +11,12 @@ NAMES = {
     "accuracy": "correspondence accuracy",
     "accuracy_training_threshold": "the same, training threshold",
     "synchronisation": "synchronisation accuracy",
-    "video_to_audio": "picture to sound",
-    "audio_to_video": "sound to picture",
     "pointing": "pointing game",
     "pointing_near": "pointing game, 2 % off",
     "iou": "IoU",
     "wrong_sound": "wrong sound",
 }
+ROLES = {"video": "picture", "audio": "sound", "text": "caption"}
 
 
 def figure_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
@@ -28,12 +27,14 @@ def figure_rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, 
     for key, entry in figures.get("judged", {}).items():
         yield key.replace("_", " "), entry, f"chance {entry['chance']:.3f}" if "chance" in entry else ""
     retrieval = figures.get("retrieval", {})
-    for way in ("video_to_audio", "audio_to_video"):
-        for measure, entry in retrieval.get(way, {}).items():
+    for way in (key for key in retrieval if "_to_" in key):
+        query, _, sought = way.partition("_to_")
+        name = f"{ROLES.get(query, query)} to {ROLES.get(sought, sought)}"
+        for measure, entry in retrieval[way].items():
             if measure.startswith("R@") and entry["chance"] >= 1:
                 continue  # the first ten of six items hold the right one whatever the model does
             chance = f"{entry['chance']:.1f}" if measure == "median_rank" else f"{entry['chance']:.3f}"
-            yield f"{NAMES[way]}, {measure.replace('_', ' ')} of {retrieval['gallery']}", entry, f"chance {chance}"
+            yield f"{name}, {measure.replace('_', ' ')} of {retrieval['gallery']}", entry, f"chance {chance}"
     for measure, by_map in figures.get("localization", {}).items():
         others = [f"{NAMES.get(name, name)} {entry['value']:.3f}" for name, entry in by_map.items() if name != "model"]
         yield NAMES[measure], by_map["model"], ", ".join(others)

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from mmssl.data.loader import Loader, default_workers
 from mmssl.data.stream import Stream
 from mmssl.downstream.cuts import accepted
+from mmssl.downstream.galleries import both_ways
 from mmssl.downstream.metrics.intervals import bootstrap, proportion
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
-from mmssl.objectives.base import Judged, Judges
+from mmssl.objectives.base import Judged, Judges, Retrieves
 from mmssl.rng import Purpose, seed_for
 from mmssl.types import InputError, Source, Views
 
@@ -80,10 +81,12 @@ def judge(
                 for name, objective in objectives.items():
                     batch = {key: value.to(device) for key, value in step.micro[0][name].items()}
                     rows[name].add(objective.judge(batch, bank), batch["source"], fresh)
+                    if isinstance(objective, Retrieves):
+                        rows[name].add_joint(objective.joint(batch, bank), fresh)
             on_source(fresh // takes)
     finally:
         loader.close()
-    return {name: found.figures(takes, failed) for name, found in rows.items()}
+    return {name: found.figures(takes, failed, seed=seed) for name, found in rows.items()}
 
 
 class _Rows:
@@ -93,6 +96,7 @@ class _Rows:
         self.values: dict[str, list[NDArray[np.float64]]] = {}
         self.chances: dict[str, float | None] = {}
         self.sources: list[NDArray[np.int64]] = []
+        self.joint: dict[str, list[NDArray[np.float32]]] = {}
 
     def add(self, judged: Mapping[str, Judged], source: torch.Tensor, fresh: int) -> None:
         """Keep the first `fresh` rows of a batch."""
@@ -102,8 +106,13 @@ class _Rows:
             self.values.setdefault(name, []).append(each.cpu().numpy())
             self.chances[name] = chance
 
-    def figures(self, takes: int, failed: Counter[str]) -> dict[str, Any]:
-        """The mean over sources of each question, with its interval and what chance gives."""
+    def add_joint(self, joint: Mapping[str, torch.Tensor], fresh: int) -> None:
+        """Keep the embeddings of the first `fresh` rows of a batch."""
+        for role, values in joint.items():
+            self.joint.setdefault(role, []).append(values[:fresh].float().cpu().numpy())
+
+    def figures(self, takes: int, failed: Counter[str], *, seed: int) -> dict[str, Any]:
+        """The mean over sources of each question, with its interval and what chance gives; retrieval among the sources."""
         sources = np.concatenate(self.sources)
         judged: dict[str, dict[str, float | int]] = {}
         for name, parts in self.values.items():
@@ -114,7 +123,21 @@ class _Rows:
             chance = self.chances[name]
             if chance is not None:
                 judged[name]["chance"] = chance
-        return {"sources": len(np.unique(sources)), "cuts_of_each": takes, "failed": dict(failed), "judged": judged}
+        found = {"sources": len(np.unique(sources)), "cuts_of_each": takes, "failed": dict(failed), "judged": judged}
+        return found | self._retrieval(sources, seed)
+
+    def _retrieval(self, sources: NDArray[np.int64], seed: int) -> dict[str, Any]:
+        if not self.joint or len(np.unique(sources)) < 2:
+            return {}
+        (first, rows), (second, columns) = ((role, np.concatenate(parts)) for role, parts in self.joint.items())
+        scores = [rows[take] @ columns[take].T for take in _takes(sources)]
+        return {"retrieval": both_ways(scores, first, second, seed=seed)}
+
+
+def _takes(sources: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Row numbers of the first cut of every source, of the second, and so on, as far as all sources have one."""
+    by_source = [np.flatnonzero(sources == source) for source in np.unique(sources)]
+    return list(np.stack([places[: min(map(len, by_source))] for places in by_source], axis=1))
 
 
 def _means(values: NDArray[np.float64], sources: NDArray[np.int64]) -> NDArray[np.float64]:

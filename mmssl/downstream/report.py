@@ -214,7 +214,7 @@ def _objective(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
         "name": name,
         "sources": figures["sources"],
         "cuts": figures["cuts_of_each"],
-        "compares": "retrieval" in figures,
+        "compares": "accuracy_training_threshold" in figures,
         "failed": len(figures["failed"]),
         "rows": rows,
         "chart": Markup(intervals(shares)),

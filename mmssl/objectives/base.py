@@ -61,6 +61,15 @@ class Judges(Protocol):
 
 
 @runtime_checkable
+class Retrieves(Protocol):
+    """An objective with an embedding space shared by two roles, judged by retrieval among all held-out sources."""
+
+    def joint(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Tensor]:
+        """Unit-length embeddings (n, D) of two roles; row i of one belongs to row i of the other. Nothing where the form has no such space."""
+        ...
+
+
+@runtime_checkable
 class Localizes(Protocol):
     """An objective with an embedding space shared by picture and sound, usable downstream."""
 
@@ -91,4 +100,4 @@ def objective_class(name: str) -> type[Objective]:
     return find_component(name, package="mmssl.objectives", contract=Objective)
 
 
-__all__ = ["Batch", "Encoder", "Judged", "Judges", "Localizes", "Objective", "Tracks", "objective_class"]
+__all__ = ["Batch", "Encoder", "Judged", "Judges", "Localizes", "Objective", "Retrieves", "Tracks", "objective_class"]

@@ -153,7 +153,7 @@ class Colorize(Objective):
             "accuracy": Judged(right, chance),
             "majority": Judged(even),
             "copy": Judged(copied),
-            "better_than_copy": Judged(right - copied),
+            "better_than_copy": Judged(right - copied, 0.0),
         }
 
     def picture(self, frames: Tensor) -> Tensor:

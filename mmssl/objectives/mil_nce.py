@@ -33,7 +33,7 @@ from mmssl.encoders.base import Encoder
 from mmssl.nn.augment import FrameAugment
 from mmssl.nn.gather import gather_rows, own_rows
 from mmssl.nn.heads import Projection, at_least_float32
-from mmssl.nn.health import TIE, hits, masked_mean, spread
+from mmssl.nn.health import hits, masked_mean, spread
 from mmssl.nn.nce import info_nce
 from mmssl.objectives.base import Batch, Judged, Objective
 from mmssl.types import Features, InputError, Loss, Modality
@@ -139,25 +139,17 @@ class MultipleInstanceNCE(Objective):
 
     @torch.no_grad()
     def judge(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Judged]:
-        """Retrieval among the clips of the batch, with the nearest caption.
-
-        `accuracy` is the mean of R@1 both ways, `recall_1_text_to_video` and `recall_1_video_to_text` are each; `rank_...` is the rank (equal
-        scores share their average), `median_rank_...` the median rank in the batch, the same for all its rows: the mean of it over batches is
-        meant, and an interval over sources says little about it.
-        """
+        """Retrieval among the clips of the batch, with the nearest caption: R@1 each way, and `accuracy`, the mean of both."""
         pairs = self._pairs(*self._encode(batch, bank), batch)
-        candidates = 1.0 + pairs.rivals.sum(dim=1)
-        chance, middle = float((1.0 / candidates).mean()), float(((candidates + 1.0) / 2.0).mean())
-        found: dict[str, Judged] = {}
-        recalls = []
-        for way, scores in (("text_to_video", pairs.to_video[..., 0]), ("video_to_text", pairs.to_text[..., 0])):
-            recalls.append(hits(scores, pairs.mine, pairs.rivals))
-            ranks = average_ranks(scores, pairs.mine, pairs.rivals)
-            median = (ranks.sort().values[(len(ranks) - 1) // 2] + ranks.sort().values[len(ranks) // 2]) / 2
-            found[f"recall_1_{way}"] = Judged(recalls[-1], chance)
-            found[f"rank_{way}"] = Judged(ranks, middle)
-            found[f"median_rank_{way}"] = Judged(median.expand_as(ranks), middle)
-        return {"accuracy": Judged((recalls[0] + recalls[1]) / 2, chance if chance < 1.0 else None), **found}
+        chance = float((1.0 / (1.0 + pairs.rivals.sum(dim=1))).mean())
+        to_video, to_text = (hits(scores[..., 0], pairs.mine, pairs.rivals) for scores in (pairs.to_video, pairs.to_text))
+        found = {"accuracy": (to_video + to_text) / 2, "recall_1_text_to_video": to_video, "recall_1_video_to_text": to_text}
+        return {name: Judged(values, chance if chance < 1.0 else None) for name, values in found.items()}
+
+    def joint(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Tensor]:
+        """Unit-length embeddings (n, D) of "video" and of each clip's nearest caption, "text"."""
+        video_nD, text_nPD = self._encode(batch, bank)
+        return {"video": F.normalize(video_nD, dim=-1), "text": F.normalize(text_nPD[:, 0], dim=-1)}
 
     def embed(self, role: str, features: Features) -> Tensor:
         """Unit-length embeddings (N, D) of clips ("video") or texts ("text")."""
@@ -232,11 +224,3 @@ class MultipleInstanceNCE(Objective):
         own, size = pairs.held[pairs.mine].sum(dim=1), pairs.held.sum(dim=1)
         negatives = (pairs.rivals * size).sum(dim=1) + rivals * own
         return ((own + negatives) / own).log()
-
-
-def average_ranks(scores: Tensor, positive: Tensor, rivals: Tensor) -> Tensor:
-    """Rank (n,) of each row's positive among itself and its rivals, 1 is best, equal scores share their average rank."""
-    ahead = scores - scores.gather(1, positive[:, None])
-    better = ((ahead > TIE) & rivals).sum(dim=1)
-    equal = ((ahead.abs() <= TIE) & rivals).sum(dim=1)
-    return 1.0 + better + equal / 2.0

@@ -231,6 +231,13 @@ class PicturesAndFlow(Objective):
         chance = (1.0 / (1.0 + rivals.sum(dim=1))).mean().item()
         return {"accuracy": Judged(torch.where(rivals.any(dim=1), right, 0.5), 0.5), "recall@1": Judged(first, chance)}
 
+    def joint(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Tensor]:
+        """Unit-length embeddings (n, D) of "video" and "flow"; nothing in "pixel", where whole clips are not compared."""
+        if self.form == "pixel":
+            return {}
+        pooled = {role: bank.encode(role, batch[role]).pooled for role in self.roles}
+        return {"video": self.video_head(pooled["video"]), "flow": self.flow_head(pooled["flow"])}
+
     def _instance(self, video: Features, flow: Features, batch: Batch) -> Loss:
         picture_nD, flow_nD = self.video_head(video.pooled), self.flow_head(flow.pooled)
         picture_BD, flow_BD, source_B = gather_rows(picture_nD), gather_rows(flow_nD), gather_rows(batch["source"])

@@ -31,12 +31,13 @@ class Clip:
     sounds: tuple[SoundEvent, ...]
     captions: tuple[Cue, ...]
     frozen_at: int | None = None  # the only frame that is shown
+    turns: int = 0  # quarters by which the picture is turned, anticlockwise
 
 
 def plan_clip(seed: int, index: int, difficulty: Difficulty, cut: Cut | None = None) -> Clip:
     """Plan clip `index` of the corpus `(seed, difficulty, cut)`: pure, and independent of how many clips there are."""
     seen = heard = told = draw_scene(seed, index, HERE, difficulty)
-    sounds, frozen_at = heard.sounds, None
+    sounds, frozen_at, turns = heard.sounds, None, 0
     rng = rng_for(seed, Purpose.WORLD, index, "cut")
     if cut == "sound_from_other_clip":
         heard = draw_scene(seed, index, ELSEWHERE, difficulty)
@@ -50,8 +51,10 @@ def plan_clip(seed: int, index: int, difficulty: Difficulty, cut: Cut | None = N
     elif cut == "silent_only":
         seen = told = without_sounders(heard, difficulty)
         sounds = _nobodys(heard.sounds)
+    elif cut == "turned":
+        turns = int(rng.integers(4))
     captions = describe(told, rng_for(*told.address, "captions"), seconds=difficulty.seconds, slack=difficulty.caption_slack)
-    return Clip(seed, index, difficulty, cut, seen, heard, sounds, captions, frozen_at)
+    return Clip(seed, index, difficulty, cut, seen, heard, sounds, captions, frozen_at, turns)
 
 
 def _nobodys(sounds: tuple[SoundEvent, ...]) -> tuple[SoundEvent, ...]:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from mmssl.types import InputError
 
-Cut = Literal["sound_from_other_clip", "sound_shifted", "captions_shuffled", "frozen", "silent_only"]
+Cut = Literal["sound_from_other_clip", "sound_shifted", "captions_shuffled", "frozen", "silent_only", "turned"]
 CUTS: tuple[Cut, ...] = get_args(Cut)
 
 

@@ -41,6 +41,19 @@ def draw_pictures(clip: Clip) -> Pictures:
         _look(background, layers[i, 0, :, 2], frames[i])
         for k in order:
             _paste(frames[i], labels[i], k, sprites[k], layers[i, k + 1])
+    return _turned(Pictures(frames, labels, layers, layers[:, 1:, :, 2]), clip.turns)
+
+
+def _turned(pictures: Pictures, quarters: int) -> Pictures:
+    """All of it turned anticlockwise by quarters."""
+    if not quarters:
+        return pictures
+    last = pictures.labels.shape[1] - 1
+    quarter = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, last], [0.0, 0.0, 1.0]])  # (x, y) -> (y, last - x)
+    turn = np.linalg.matrix_power(quarter, quarters)[:2]
+    layers = turn[:, :2] @ pictures.layers
+    layers[..., 2] += turn[:, 2]
+    frames, labels = (np.ascontiguousarray(np.rot90(part, quarters, axes=(1, 2))) for part in (pictures.frames, pictures.labels))
     return Pictures(frames, labels, layers, layers[:, 1:, :, 2])
 
 
