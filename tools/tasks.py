@@ -50,7 +50,7 @@ TASKS = {
     "playback_rate": Task(0.70, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
     "video_rotation": Task(0.60, cut="turned", real=ORDER, real_overrides=A_FIFTH),
     "cubic_puzzle": Task(0.15, "judged.accuracy_time", cut="frozen", real=ORDER, real_overrides=A_FIFTH),  # 24 classes
-    "dense_predictive_coding": Task(0.50, "judged.accuracy_temporal", cut="frozen", real=ORDER, real_overrides=A_FIFTH),
+    "dense_predictive_coding": Task(0.60, "judged.accuracy_temporal", cut="frozen", real=ORDER, real_overrides=A_FIFTH),
     "video_prediction": Task(0.80, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
     "rgb_flow": Task(0.65, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
     "rgb_flow_pixel": Task(0.75, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
