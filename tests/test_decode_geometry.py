@@ -168,3 +168,38 @@ def test_no_decoded_frame_waits_for_the_cycle_collector(turn: int, tmp_path: Pat
         assert [thing for thing in gc.get_objects() if type(thing) is av.VideoFrame] == []
     finally:
         gc.enable()
+
+
+def two_sizes(folder: Path, container: str) -> Path:
+    """A film of two seconds, red and 128 x 96, then blue and 192 x 160: what streams do whose camera or bit rate changes."""
+    raw = b""
+    for width, height, colour in ((128, 96, (200, 30, 30)), (192, 160, (30, 30, 200))):
+        piece = folder / f"{width}.h264"
+        with av.open(str(piece), "w", format="h264") as file:
+            stream = file.add_stream("libx264", rate=25, options=X264 | {"bf": "0"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            picture = np.full((height, width, 3), colour, np.uint8)
+            for _ in range(25):
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            file.mux(stream.encode(None))
+        raw += piece.read_bytes()
+    (folder / "both.h264").write_bytes(raw)
+    path = folder / f"both.{container}"
+    with av.open(str(folder / "both.h264"), format="h264") as pieces, av.open(str(path), "w") as file:
+        stream = file.add_stream_from_template(pieces.streams.video[0])
+        for number, packet in enumerate(packet for packet in pieces.demux(video=0) if packet.size):
+            packet.pts = packet.dts = number
+            packet.time_base, packet.duration, packet.stream = Fraction(1, 25), 1, stream
+            file.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("container", ["ts", "mkv", "mp4"])
+def test_a_picture_size_that_changes_within_the_film(container: str, tmp_path: Path) -> None:
+    path = two_sizes(tmp_path, container)
+    request = Frames((0.3, 0.9, 1.1, 1.7), 64)
+    found = answer(Source("a", path), [request])[request].float().mean(dim=(2, 3))
+    assert found[:2].numpy() == pytest.approx(np.array([(200, 30, 30)] * 2), abs=6)
+    assert found[2:].numpy() == pytest.approx(np.array([(30, 30, 200)] * 2), abs=6)
+    played = [np.asarray(picture).shape for _, picture in play_frames(path, fps=5)]
+    assert len(set(played)) == 1 and len(played) == 10  # a film to be written has one size

@@ -80,6 +80,9 @@ def naive_loss(objective, encoders, batch) -> torch.Tensor:
     if objective.centre:
         means = {p: sum(true[i, s, *p] for i in range(n) for s in range(STEPS)) / (n * STEPS) for p in places}
         true = {key: value - means[key[2:]] for key, value in true.items()}
+    if objective.moving:
+        stays = {(i, *p): sum(true[i, s, *p] for s in range(STEPS)) / STEPS for i in range(n) for p in places}
+        true = {key: value - stays[key[0], *key[2:]] for key, value in true.items()}
     t = objective.temperature
     if t is not None:
         true = {key: value / value.norm() for key, value in true.items()}
@@ -92,9 +95,9 @@ def naive_loss(objective, encoders, batch) -> torch.Tensor:
     return torch.stack(losses).mean()
 
 
-@pytest.mark.parametrize(("temperature", "centre"), [(0.1, True), (None, False)])
-def test_loss_and_gradients_match_the_loop(temperature, centre):
-    objective, encoders = make(TinyFrames(dim=8).double(), temperature=temperature, centre=centre)
+@pytest.mark.parametrize(("temperature", "centre", "moving"), [(0.1, True, False), (None, False, False), (0.1, True, True)])
+def test_loss_and_gradients_match_the_loop(temperature, centre, moving):
+    objective, encoders = make(TinyFrames(dim=8).double(), temperature=temperature, centre=centre, moving=moving)
     objective = objective.double().eval()
     batch = clips(4, 3)
     batch = {"video": batch["video"].double() / 255, "source": torch.tensor([1, 2, 2, 3])}
@@ -172,6 +175,25 @@ def test_a_place_in_the_features_wins_over_spatial_distractors_unless_it_is_cent
     assert leaks[False]["position_leak"] > 0.9 and leaks[False]["accuracy_spatial"] > 0.9
     assert leaks[True]["position_leak"] < 0.05
     assert leaks[True]["accuracy_spatial"] == pytest.approx(1 / CELLS**2, abs=0.03)
+
+
+def test_only_what_moves_counts_where_that_is_asked_for():
+    """Loud colours that stay, and a faint one that turns: films and places are told by what stays, which `moving` takes away."""
+
+    def cut(rows, seed):
+        batch = clips(rows, seed)
+        video = batch["video"].float() / 255
+        g = torch.Generator().manual_seed(seed)
+        stays = torch.rand(rows, 1, 3, CELLS, CELLS, generator=g).repeat_interleave(CELL, 3).repeat_interleave(CELL, 4)
+        return batch | {"video": ((0.7 * stays + 0.3 * video) * 255).to(torch.uint8)}
+
+    found = {}
+    for moving in (False, True):
+        objective, encoders = make(moving=moving)
+        train(objective, encoders, cut, steps=100, rows=16, lr=5e-3)
+        found[moving] = measure(objective, encoders, cut, rows=32, batches=2)
+    assert found[False]["accuracy_spatial"] > 0.5 and found[False]["accuracy_temporal"] < 0.6
+    assert found[True]["accuracy_temporal"] > 0.8
 
 
 def test_collapsed_features_score_chance_and_show_no_spread():

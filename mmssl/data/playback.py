@@ -51,7 +51,8 @@ def play_frames(
     Args:
         path: a video file.
         fps: pictures a second to give, whatever the file has.
-        size: side of a square or (height, width), cut like `Frames` with no box; None: as displayed.
+        size: side of a square or (height, width), cut like `Frames` with no box; None: as displayed. A film whose pictures change
+            their size is given in that of its first, all through.
         start: seconds.
         end: seconds; None, or past the end: as long as the picture lasts.
 
@@ -71,6 +72,7 @@ def play_frames(
             if last_pixels is None or last_pixels[0] is not frame:
                 with media_errors(path, f"its picture at {time:.3f} s cannot be converted"):
                     last_pixels = frame, _paint(frame, painter, aspect, size)
+                    size = size or last_pixels[1].shape[:2]
             yield time, last_pixels[1].copy()
         if last_pixels is None:
             raise MediaError(f"{path}: no picture can be decoded from {start} s on")

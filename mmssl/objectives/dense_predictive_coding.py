@@ -72,6 +72,9 @@ class DensePredictiveCoding(Objective):
         centre: take from each feature to be predicted its mean over the batch at its place. An encoder that pads with zeros writes the place
             into its features, and predicting the place alone would beat all spatial distractors; the part of it that is the same in all
             clips is gone then. `position_leak` shows what is left.
+        moving: take from each feature to be predicted its mean over the predicted blocks at its place, so that only what changes is left. Not in
+            the paper. Where every background is one of a kind, naming film and place solves all but the temporal distractors, and
+            nothing of what moves is learnt (docs/results/tasks.md); this takes the shortcut away. Needs 2 steps at least.
         frame_augment: applied in training, one draw for all blocks of a clip.
 
     `accuracy` is over all candidates; chance is one over their number. `accuracy_spatial`: the true cell against the other cells of the same
@@ -93,6 +96,7 @@ class DensePredictiveCoding(Objective):
         cells: int | None = None,
         temperature: float | None = 0.1,
         centre: bool = True,
+        moving: bool = False,
         frame_augment: FrameAugment = FrameAugment(),
     ) -> None:
         super().__init__()
@@ -106,13 +110,17 @@ class DensePredictiveCoding(Objective):
             )
         if temperature is not None and temperature <= 0.0:
             raise InputError(f"dense_predictive_coding: temperature is {temperature}; give a number above 0, or null for none")
+        if moving and steps < 2:
+            raise InputError(
+                f"dense_predictive_coding: moving compares predicted blocks with one another, but steps is {steps}; predict 2 at least"
+            )
         encoder = encoders["video"]
         self.views = views.resolve(encoder.spec, encoder.modality)
         self.blocks, self.steps, self.cells, self.temperature, self.centre = views.blocks, steps, cells, temperature, centre
         self.feature = nn.Linear(encoder.dim, dim)
         self.recurrent = ConvGRUCell(dim, dim, kernel)
         self.predictor = nn.Sequential(nn.Conv2d(dim, dim, 1), nn.ReLU(), nn.Conv2d(dim, dim, 1))
-        self.frame_augment = frame_augment
+        self.moving, self.frame_augment = moving, frame_augment
 
     def forward(self, batch: Batch, bank: EncoderBank) -> Loss:
         """Cross-entropy of the true feature among the candidates. Needs `video` (n, blocks * frames, 3, H, W) and `source` (n,)."""
@@ -174,6 +182,8 @@ class DensePredictiveCoding(Objective):
         true = gather_rows(at_least_float32(true).flatten(2, 3).contiguous())
         if self.centre:
             true = true - true.mean(dim=(0, 1), keepdim=True)
+        if self.moving:
+            true = true - true.mean(dim=1, keepdim=True)
         if self.temperature is not None:
             predicted, true = F.normalize(predicted, dim=-1), F.normalize(true, dim=-1)
         return predicted, true, true[own_rows(len(predicted), true.device)].detach()
