@@ -57,7 +57,9 @@ TASKS = {
     "colorize": Task(0.05, "judged.better_than_copy", cut="frozen", real=FILMS, real_overrides=A_FIFTH),
     "contrastive_random_walk": Task(0.50, cut_overrides=STRANGERS, real=FILMS, real_overrides=("streams.0.holdout=0.2",)),
     "mil_nce": Task(0.10, "retrieval.text_to_video.R@1", cut="captions_shuffled", words=300, real=TOLD, real_overrides=SPOKEN),
-    "subtitle_alignment": Task(0.60, cut="captions_shuffled", words=300, real=("grid",), real_overrides=WORD_BY_WORD),
+    "subtitle_alignment": Task(
+        0.60, difficulty="easy", cut="captions_shuffled", words=300, real=("grid",), real_overrides=WORD_BY_WORD
+    ),
     "masked_video_lm": Task(0.10, "judged.accuracy_gain", cut="captions_shuffled", words=300, real=TOLD, real_overrides=SPOKEN),
     "masked_lm": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),
     "next_sentence": Task(0.65, documents=True, words=300, real=("text",), real_overrides=TEXT),
