@@ -107,7 +107,7 @@ def _data(job: Job, root: Path, media: Path | None) -> Path:
                 link.symlink_to((media / name).resolve(), target_is_directory=True)
         return folder
     if job.task.documents:
-        return _documents(root, job.seed, permuted=job.condition == "cut")
+        return _documents(root, job.seed, permuted=job.condition == "cut" and job.task.permuted)
     return _world(root, job.seed, job.task.cut if job.condition == "cut" else None, job.task.difficulty)
 
 
@@ -158,7 +158,7 @@ def page(found: dict[str, dict[str, dict[str, Any]]], command: str) -> str:
     """The figures as Markdown."""
     lines = [
         *head("Every objective, its control and real clips", command),
-        f"Each objective by its config in `configs/tiny/` on the default toy world ({CLIPS} clips, 420 held out), the same with the link cut, and on real clips (folders of the development media, a fifth held out by file). Every figure is on held-out files, with its",
+        f"Each objective by its config in `configs/tiny/` on the default toy world ({CLIPS} clips, 420 held out; another preset where its name stands beside the objective's), the same with the link cut, and on real clips (folders of the development media, a fifth held out by file). Every figure is on held-out files, with its",
         f"95 % interval over files. It has to reach the level on the whole world (set before it was measured), and to lie within {NEAR} of chance where the link is cut. Step time and samples a second are medians of the whole world's run on this machine and hold for it alone.",
         "",
         "| objective | figure | chance | level | toy world | link cut | how it is cut | holds | real clips | which | step, s | samples/s | steps |",
@@ -177,7 +177,7 @@ def _row(name: str, conditions: dict[str, dict[str, Any]]) -> str:
         near = at_chance is not None and abs(cut["entry"]["value"] - at_chance) <= NEAR
         holds = "yes" if whole["entry"]["value"] >= task.level and near else "**no**"
     cells = [
-        name,
+        f"{name} ({task.difficulty} world)" if task.difficulty else name,
         task.figure.rpartition(".")[2].replace("_", " "),
         "" if chance is None else f"{chance:.3f}",
         f"{task.level:.2f}",

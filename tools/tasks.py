@@ -17,12 +17,19 @@ class Task(NamedTuple):
     config: str = ""  # in configs/tiny, where it is not the objective's name
     difficulty: str | None = None  # of the toy world, where it is not the default
     words: int = 0  # tokens of the vocabulary that is trained on the data; 0: the objective reads no text
-    documents: bool = False  # trains on the captions as text files, and cuts the link by permuting all their words
+    documents: bool = (
+        False  # trains on the captions as text files; without `cut_overrides` all their words are permuted to cut the link
+    )
+
+    @property
+    def permuted(self) -> bool:
+        """Whether the link is cut by permuting all words."""
+        return self.documents and not self.cut_overrides
 
     @property
     def how(self) -> str:
         """How the link is cut, for the table."""
-        if self.documents:
+        if self.permuted:
             return "all words permuted"
         return ", ".join(f"`{text}`" for text in (self.cut, *self.cut_overrides) if text)
 
@@ -34,6 +41,7 @@ TOLD = ("grid", "subtitled")
 SPOKEN = (*A_FIFTH, "streams.0.objectives.0.views.pause=0.4")  # word by word alignments become sentences
 WORD_BY_WORD = (*A_FIFTH, *(f"streams.0.objectives.0.views.{text}" for text in ("seconds=2.8", "steps=14", "captions=6")))
 STRANGERS = ("streams.0.objectives.0.name=controls.walk_among_strangers",)
+FROM_STRANGERS = ("streams.0.objectives.0.name=controls.write_from_strangers",)
 TEXT = ("streams.0.holdout=0.1",)
 
 TASKS = {
@@ -64,5 +72,5 @@ TASKS = {
     "masked_lm": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),
     "next_sentence": Task(0.65, documents=True, words=300, real=("text",), real_overrides=TEXT),
     "gap_sentences": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),
-    "denoise_text": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),
+    "denoise_text": Task(0.50, documents=True, words=300, cut_overrides=FROM_STRANGERS, real=("text",), real_overrides=TEXT),
 }
