@@ -267,6 +267,13 @@ def test_only_lossy_worlds_lose_speed(preset: str, low: float, high: float) -> N
     assert low <= last / first <= high
 
 
+@pytest.mark.parametrize("index", [131, 1237, 2104])
+def test_lossy_bodies_in_a_heap_do_not_strike_for_ever(index: int) -> None:
+    """In these scenes of seed 0 bodies lay between others and struck them ever faster and ever more gently: no clip came of it."""
+    scene = draw_scene(0, index, "here", PRESETS["lossy"])
+    assert 0 < len(scene.impacts) < 1000
+
+
 def test_worlds_made_before_there_was_loss_stay_valid() -> None:
     assert "restitution" not in DEFAULT.as_dict()
     assert PRESETS["lossy"].as_dict()["restitution"] == 0.6

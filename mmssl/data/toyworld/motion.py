@@ -14,6 +14,9 @@ import numpy as np
 
 LEFT, RIGHT, CEILING, FLOOR = -2, -3, -4, -5  # `Impact.other` where a body strikes a wall
 _HOP = 60.0  # pixels a second (128 px picture): slower bodies leave the floor at this speed, or gravity would make them rattle
+# Pixels a second: impacts slower than that lose no speed. Or bodies that lie between others would strike them ever faster and ever more
+# gently, without end within finite time (inelastic collapse; McNamara and Young, Physical Review E 50, 1994).
+_GENTLE = 15.0
 _TOO_MANY = 2000  # events; physically impossible, so more of them means a defect
 
 
@@ -88,7 +91,7 @@ def fly(
     """Simulate bodies in `box` (left, top, right, bottom) -> their flights, and the impacts in order of time.
 
     Bodies on the same plane collide; others pass each other. Mass goes with the area. After an impact the speed along the normal is
-    `restitution` times that before: at 1 everything is elastic, and the film looks as plausible backwards; below 1 time has a direction.
+    `restitution` times that before, unless the impact is a gentle one: at 1 everything is elastic, and the film looks as plausible backwards; below 1 time has a direction.
     """
     bodies = [_Body(start, radius, plane) for start, radius, plane in zip(starts, radii, planes, strict=True)]
     impacts: list[Impact] = []
@@ -101,10 +104,10 @@ def fly(
         for body in bodies:
             body.advance(wait, gravity)
         if second < 0:
-            speed = _bounce(bodies[first], second, _HOP * scale if gravity > 0 else 0.0, restitution)
+            speed = _bounce(bodies[first], second, _HOP * scale if gravity > 0 else 0.0, restitution, _GENTLE * scale)
             impacts.append(Impact(now, first, second, speed))
         else:
-            speed = _collide(bodies[first], bodies[second], restitution)
+            speed = _collide(bodies[first], bodies[second], restitution, _GENTLE * scale)
             bodies[second].note(now)
             impacts += [Impact(now, first, second, speed), Impact(now, second, first, speed)]
         bodies[first].note(now)
@@ -155,23 +158,26 @@ def _meet(a: _Body, b: _Body) -> float:
     return max(0.0, (-approach - math.sqrt(root)) / square) if root >= 0 else math.inf
 
 
-def _bounce(body: _Body, wall: int, hop: float, restitution: float) -> float:
+def _bounce(body: _Body, wall: int, hop: float, restitution: float, gentle: float) -> float:
     body.spin = -body.spin
+    speed = abs(body.vx) if wall in (LEFT, RIGHT) else abs(body.vy)
+    if speed < gentle:
+        restitution = 1.0
     if wall in (LEFT, RIGHT):
-        speed = abs(body.vx)
         body.vx *= -restitution
         return speed
-    speed = abs(body.vy)
     body.vy = restitution * speed if wall == CEILING else -max(restitution * speed, hop)
     return speed
 
 
-def _collide(a: _Body, b: _Body, restitution: float) -> float:
+def _collide(a: _Body, b: _Body, restitution: float, gentle: float) -> float:
     dx, dy = b.x - a.x, b.y - a.y
     distance = math.hypot(dx, dy)
     nx, ny = dx / distance, dy / distance
     speed = (a.vx - b.vx) * nx + (a.vy - b.vy) * ny
     mass_a, mass_b = a.radius**2, b.radius**2
+    if speed < gentle:
+        restitution = 1.0
     push = (1 + restitution) * speed / (mass_a + mass_b)
     a.vx, a.vy = a.vx - push * mass_b * nx, a.vy - push * mass_b * ny
     b.vx, b.vy = b.vx + push * mass_a * nx, b.vy + push * mass_a * ny
