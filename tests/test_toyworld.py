@@ -277,6 +277,12 @@ def test_lossy_bodies_in_a_heap_do_not_strike_for_ever(index: int) -> None:
 def test_worlds_made_before_there_was_loss_stay_valid() -> None:
     assert "restitution" not in DEFAULT.as_dict()
     assert PRESETS["lossy"].as_dict()["restitution"] == 0.6
+    assert "falling" not in DEFAULT.as_dict() and PRESETS["falling"].as_dict()["falling"] == 1.0
+    falls = [
+        [any(f.gravity for f in draw_scene(0, k, "here", PRESETS[name]).flights) for k in range(60)]
+        for name in ("falling", "default")
+    ]
+    assert all(falls[0]) and 15 < sum(falls[1]) < 45
     with pytest.raises(InputError, match=r"restitution is 0\.2"):
         replace(DEFAULT, restitution=0.2)
 

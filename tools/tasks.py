@@ -56,7 +56,7 @@ TASKS = {
     "odd_one_out": Task(0.45, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
     "arrow_of_time": Task(0.65, cut="frozen", difficulty="lossy", real=ORDER, real_overrides=A_FIFTH),
     "playback_rate": Task(0.70, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
-    "video_rotation": Task(0.60, cut="turned", real=ORDER, real_overrides=A_FIFTH),
+    "video_rotation": Task(0.60, cut="turned", difficulty="falling", real=ORDER, real_overrides=A_FIFTH),
     "cubic_puzzle": Task(0.15, "judged.accuracy_time", cut="frozen", real=ORDER, real_overrides=A_FIFTH),  # 24 classes
     "dense_predictive_coding": Task(0.60, "judged.accuracy_temporal", cut="frozen", real=ORDER, real_overrides=A_FIFTH),
     "video_prediction": Task(0.80, cut="frozen", real=ORDER, real_overrides=A_FIFTH),

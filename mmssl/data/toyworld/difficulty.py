@@ -38,10 +38,11 @@ class Difficulty:
     snr_db: float = 20.0  # mean power of the objects' sound over that of the background noise
     offscreen: float = 0.2  # clips in which another material sounds from outside the view
     caption_slack: float = 0.4  # largest error of a caption's times, seconds
+    falling: float = 0.5  # clips in which things fall; in the others nothing says which way is down
     restitution: float = 1.0  # speed that an impact leaves, as a share; below 1 films look different backwards
 
     def __post_init__(self) -> None:
-        for name in ("shape_agreement", "hue_agreement", "twins", "muted", "background_contrast", "offscreen"):
+        for name in ("shape_agreement", "hue_agreement", "twins", "muted", "background_contrast", "offscreen", "falling"):
             self._require(name, 0.0, 1.0)
         self._require("size", 32, 1024)
         self._require("fps", 1, 120)
@@ -84,10 +85,13 @@ class Difficulty:
     def as_dict(self) -> dict[str, float]:
         """Field name -> value, for the stamp of a corpus.
 
-        Without `restitution` where it is 1, which it was in every corpus before there was a choice: those stay valid.
+        Without those of `_LATER` that have the value of every corpus from before there was a choice: those stay valid.
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if name != "restitution" or value != 1.0}
+        return {name: value for name, value in values.items() if value != _LATER.get(name)}
+
+
+_LATER: Mapping[str, float] = MappingProxyType({"falling": 0.5, "restitution": 1.0})
 
 
 _DEFAULT = Difficulty()
@@ -111,6 +115,7 @@ PRESETS: Mapping[str, Difficulty] = MappingProxyType(
         "two_sounders": replace(_DEFAULT, sounders=2, silent_max=2),
         "noisy": replace(_DEFAULT, snr_db=5.0, offscreen=0.6),
         "lossy": replace(_DEFAULT, restitution=0.6),
+        "falling": replace(_DEFAULT, falling=1.0),
         "hard": replace(_DEFAULT, silent_min=2, silent_max=4, hue_agreement=0.6, twins=0.5, background_contrast=1.0),
     }
 )

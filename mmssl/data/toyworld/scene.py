@@ -146,7 +146,7 @@ def _throw(rng: np.random.Generator, things: tuple[Thing, ...], difficulty: Diff
     """Throw the objects until each sounder is struck often enough to be found, and seldom enough to tell its strikes apart."""
     margin = (difficulty.camera + 2.0) * difficulty.scale
     box = (margin, margin, difficulty.size - 1 - margin, difficulty.size - 1 - margin)
-    gravity = float(rng.uniform(60, 150)) * difficulty.scale if rng.random() < 0.5 else 0.0
+    gravity = float(rng.uniform(60, 150)) * difficulty.scale if rng.random() < difficulty.falling else 0.0
     radii, planes = [thing.radius for thing in things], [thing.plane for thing in things]
     best: tuple[float, list[Flight], list[Impact]] = (math.inf, [], [])
     for _ in range(_TRIES):
