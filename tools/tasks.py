@@ -15,6 +15,9 @@ class Task(NamedTuple):
     real: tuple[str, ...] = ()  # folders of the development media
     real_overrides: tuple[str, ...] = ()
     config: str = ""  # in configs/tiny, where it is not the objective's name
+    may_fall_below: bool = (
+        False  # with the link cut: the figure is measured against a rule (copying) that may be better than the model
+    )
     difficulty: str | None = None  # of the toy world, where it is not the default
     words: int = 0  # tokens of the vocabulary that is trained on the data; 0: the objective reads no text
     documents: bool = (
@@ -59,10 +62,10 @@ TASKS = {
     "video_rotation": Task(0.60, cut="turned", difficulty="falling", real=ORDER, real_overrides=A_FIFTH),
     "cubic_puzzle": Task(0.15, "judged.accuracy_time", cut="frozen", real=ORDER, real_overrides=A_FIFTH),  # 24 classes
     "dense_predictive_coding": Task(0.60, "judged.accuracy_temporal", cut="frozen", real=ORDER, real_overrides=A_FIFTH),
-    "video_prediction": Task(0.80, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
+    "video_prediction": Task(0.80, cut="frozen", may_fall_below=True, real=ORDER, real_overrides=A_FIFTH),
     "rgb_flow": Task(0.65, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
     "rgb_flow_pixel": Task(0.75, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
-    "colorize": Task(0.05, "judged.better_than_copy", cut="frozen", real=FILMS, real_overrides=A_FIFTH),
+    "colorize": Task(0.05, "judged.better_than_copy", cut="frozen", may_fall_below=True, real=FILMS, real_overrides=A_FIFTH),
     "contrastive_random_walk": Task(0.50, cut_overrides=STRANGERS, real=FILMS, real_overrides=("streams.0.holdout=0.2",)),
     "mil_nce": Task(0.10, "retrieval.text_to_video.R@1", cut="captions_shuffled", words=300, real=TOLD, real_overrides=SPOKEN),
     "subtitle_alignment": Task(
