@@ -67,10 +67,15 @@ def jobs(names: list[str], conditions: list[str], seed: int, media: Path | None)
         yield from (Job(name, condition, seed) for condition, given in possible.items() if given and condition in conditions)
 
 
+def done(job: Job, root: Path) -> Path:
+    """Where the figures of a job are kept; the file is there when it is complete."""
+    return root / f"tiny-{job.seed}-{job.name}-{job.condition}" / "task.json"
+
+
 def do(job: Job, root: Path, media: Path | None) -> dict[str, Any]:
     """Train and evaluate one job (or find it done) -> its figures."""
-    run = root / f"tiny-{job.seed}-{job.name}-{job.condition}"
-    saved = run / "task.json"
+    saved = done(job, root)
+    run = saved.parent
     if saved.is_file():
         return json.loads(saved.read_text())
     data = _data(job, root, media)
@@ -200,6 +205,7 @@ def main() -> None:
     parser = arguments(__doc__ or "", "for worlds and runs")
     parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
+    parser.add_argument("--finished", action="store_true", help="train nothing: the page of what is complete")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--media", type=Path, help="folder of real clips; without it there are no real figures")
     given = parser.parse_args()
@@ -211,6 +217,8 @@ def main() -> None:
     out = given.page or given.folder / "tasks.md"
     found: dict[str, dict[str, Any]] = {}
     todo = list(jobs(given.only, given.conditions, given.seed, given.media))
+    if given.finished:
+        todo = [job for job in todo if done(job, given.folder).is_file()]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         running = bar.add_task("runs", total=len(todo))
