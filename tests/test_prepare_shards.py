@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import tarfile
 from pathlib import Path
@@ -9,17 +10,33 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from mmssl.data import index, prepared
 from mmssl.data import prepare as module
-from mmssl.data import prepared
 from mmssl.data.decode import answer
 from mmssl.data.index import open_corpus
 from mmssl.data.manifest import FLOW_FIELDS, FLOW_PATH, read_manifest
 from mmssl.data.prepare import FlowForm, Form, prepare
 from mmssl.data.prepared import MANIFEST, NOTES, PreparedFolder
+from mmssl.data.probe_pool import PROBE
 from mmssl.types import Flow, Frames, InputError, Source, Wave
 from tests.small_clips import make_clip
 
 FORM = Form(short_side=32, quality=30)
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch):
+    """Worker processes take seconds to start (tests/test_prepare.py has them); what they do is done here instead."""
+
+    def here(jobs, *, function=PROBE, **_):
+        place, name = function.split(":")
+        work = getattr(importlib.import_module(place), name)
+        for number, job in enumerate(jobs):
+            given = {key: value for key, value in job.items() if key not in ("size", "extra")}
+            yield number, json.loads(json.dumps(work(**given)))
+
+    monkeypatch.setattr(module, "probe_all", here)
+    monkeypatch.setattr(index, "probe_all", here)
 
 
 @pytest.fixture
