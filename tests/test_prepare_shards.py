@@ -180,6 +180,18 @@ def test_flow_is_stored_and_used(corpus, tmp_path, monkeypatch, shard_bytes):
     assert other.done == 2 and other.manifest.select(["talk"])[0].flow.step == 0.2  # type: ignore[union-attr]
 
 
+def test_flow_that_a_shard_has_lost_is_not_named(corpus, tmp_path):
+    out = tmp_path / "out"
+    (corpus / "talk.mp4").unlink()
+    run(corpus, out, flow=FlowForm(), shard_bytes=10**9)
+    (shard,) = out.glob("*.tar")
+    places = json.loads((out / NOTES).read_text().splitlines()[-1])["files"]
+    shard.write_bytes(shard.read_bytes()[: places[".flow"][0] + 10])  # the film before it is whole
+    assert run(corpus, out).manifest.select(["walking/one"])[0].flow is None
+    again = run(corpus, out, flow=FlowForm(), shard_bytes=10**9)
+    assert again.done == 1 and again.manifest.select(["walking/one"])[0].flow is not None
+
+
 def test_flow_that_makes_no_sense_is_refused(corpus, tmp_path):
     for options in ({"step": 0.0}, {"step": float("nan")}, {"method": "horn"}):
         with pytest.raises(InputError, match="flow of step"):

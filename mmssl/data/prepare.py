@@ -163,8 +163,7 @@ def _leave_shards(there: PreparedFolder, stamps: Mapping[str, Any], fields: Mapp
     more = any(not _done(there, name, stamps, fields) for name in stamps)
     for shard, ids in there.shards().items():
         whole = all(_done(there, name, stamps, fields) for name in ids)
-        small = more and shard_bytes is not None and (there.out / shard).stat().st_size < shard_bytes / 2 if whole else False
-        if shard_bytes is None or not whole or small:
+        if shard_bytes is None or not whole or (more and (there.out / shard).stat().st_size < shard_bytes / 2):
             there.unpack(shard, [name for name in ids if name in stamps and there.holds(name, stamps[name], fields[name])])
 
 
@@ -248,7 +247,7 @@ def _write_manifest(
         row["cues"] = [cue._asdict() for cue in films[row["id"]].cues]
         flow = notes[row["id"]].get("flow") or {}
         row |= {name: NO_VALUE[name] for name in (*(spec.name for spec in FLOW_FIELDS), "flow_path")}
-        if flow.get("fields"):
+        if flow.get("fields") and there.has(row["id"], FLOW):
             path = there.path(row["id"], FLOW).relative_to(out)
             row |= {"flow_method": flow["method"], "flow_step": flow["step"], "flow_path": path.as_posix()}
     failed = {name: str(note["reason"]) for name, note in notes.items() if note.get("reason") is not None}

@@ -82,7 +82,7 @@ class PreparedFolder:
             return False
         reason = note.get("reason")
         if reason is None:
-            return self._there(name, FILM)
+            return self.has(name, FILM)
         return not reason.startswith((*PASSING, "timed out")) and not (
             reason.startswith(FLOW_REASON) and not _same(flow, note.get("flow"))
         )
@@ -92,13 +92,22 @@ class PreparedFolder:
         note = self.notes.get(name, {})
         if flow is None or note.get("reason") is not None:
             return True
-        return _same(flow, note.get("flow")) and (not note["flow"]["fields"] or self._there(name, FLOW))
+        return _same(flow, note.get("flow")) and (not note["flow"]["fields"] or self.has(name, FLOW))
 
     def member(self, name: str, suffix: str) -> Member | None:
         """A film's file in a shard; None where it has none there."""
         note = self.notes[name]
         place = note["files"].get(suffix) if "shard" in note else None
         return Member(self.out / note["shard"], place[0], place[1], f"{name}{suffix}") if place else None
+
+    def has(self, name: str, suffix: str) -> bool:
+        """Whether a film's file is where the notes say."""
+        if "shard" not in self.notes[name]:
+            return self.file(name, suffix).is_file()
+        member = self.member(name, suffix)
+        if member is None or not member.shard.is_file():
+            return False
+        return member.shard.stat().st_size >= member.offset + member.size
 
     def path(self, name: str, suffix: str) -> Path:
         """The path of a film's file, wherever it lies."""
@@ -140,22 +149,14 @@ class PreparedFolder:
         for name in keep:
             for suffix in self.notes[name]["files"]:
                 member = self.member(name, suffix)
-                assert member is not None
-                extract(member, self.file(name, suffix))
+                if member is not None and self.has(name, suffix):  # a shard may have lost its end
+                    extract(member, self.file(name, suffix))
             gone.discard(name)
             self.note({key: value for key, value in self.notes[name].items() if key not in ("shard", "files")})
         for name in gone:  # a note without a stamp holds nothing
             self.note({"id": name, "reason": "was in a shard that is no more"})
         self._sync()
         (self.out / shard).unlink(missing_ok=True)
-
-    def _there(self, name: str, suffix: str) -> bool:
-        if "shard" not in self.notes[name]:
-            return self.file(name, suffix).is_file()
-        member = self.member(name, suffix)
-        if member is None or not member.shard.is_file():
-            return False
-        return member.shard.stat().st_size >= member.offset + member.size
 
     def _remove_files(self, name: str) -> None:
         for suffix in (FILM, FLOW, CAPTIONS):

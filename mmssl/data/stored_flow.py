@@ -9,7 +9,7 @@ A field has the size of the film's pictures, and is estimated as a request for t
 grey (FFV1, each picture by itself), the vectors' right parts above their down parts, in steps of 1 / `PER_PIXEL` pixels: no vector is off by
 more than half a step, and none that a film of up to 4096 pixels can hold is clipped. The last row begins with the CRC-32 of the rows above, because libav shows a
 damaged picture as well as it can, without a word. A request's box is cut out of the field, resized, and its
-vectors scaled with it. Computing would instead estimate on the cut picture: the two differ by what an estimate is unsure of (docs/results/prepare.md).
+vectors scaled with it. Computing would instead estimate on the cut picture: the two differ by what an estimate is unsure of (`tools/bench_prepare.py` measures it).
 
 H x W pixels of the film; times in seconds on its presentation clock, or ticks of 1/90000 s.
 """
