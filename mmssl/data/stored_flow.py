@@ -30,7 +30,7 @@ import av
 import cv2
 import numpy as np
 import torch
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
@@ -169,7 +169,7 @@ class FieldPainter:
 
 def _checksum(rows: np.ndarray) -> np.ndarray:
     """CRC-32 of all rows but the last, uint16 (2,)."""
-    return np.array([zlib.crc32(np.ascontiguousarray(rows[:-1]))], "<u4").view("<u2")
+    return np.array([zlib.crc32(rows[:-1].tobytes())], "<u4").view("<u2")
 
 
 class FieldCanvas:
@@ -229,7 +229,7 @@ def read_track(film: Path) -> Track:
     return Track(tuple(sorted(stamps)), end)
 
 
-def _add_stream(out: av.container.OutputContainer, height: int, width: int) -> VideoStream:
+def _add_stream(out: OutputContainer, height: int, width: int) -> VideoStream:
     options = {"level": "3", "g": "1", "slices": "4", "slicecrc": "0"}
     stream = out.add_stream("ffv1", rate=Fraction(25), options=options)
     assert isinstance(stream, VideoStream)
@@ -252,9 +252,10 @@ def _fields(film: Path, parts: Sequence[Part], method: str) -> Iterator[np.ndarr
                 raise MediaError(f"{film}: {part.second + 1} pictures are listed, fewer can be decoded")
             if number >= part.first:
                 held[number] = picture
-        height, width = held[part.first].shape[:2]
+        height, width, _ = held[part.first].shape
         k = enlargement(height, width)
-        one, other = (cut(held[number], box=WHOLE, size=(k * height, k * width)) for number in (part.first, part.second))
+        large = (k * height, k * width)
+        one, other = (cut(held[number], box=WHOLE, size=large) for number in (part.first, part.second))
         yield shrink(estimate([(one, other)], method)[0], height, width)
 
 
