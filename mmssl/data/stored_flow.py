@@ -272,8 +272,9 @@ def _pictures(film: Path) -> Iterator[np.ndarray]:
             if stamp is None or frame.is_corrupt:
                 raise MediaError(f"{film}: the picture stamped {stamp} is damaged")
             turns, mirrored = orientation(frame)
-            size = shown_size(frame, aspect)[::-1]
-            yield np.ascontiguousarray(cut(painter.rgb(frame), box=WHOLE, size=size, turns=turns, mirrored=mirrored))
+            width, height = shown_size(frame, aspect)
+            picture = cut(painter.rgb(frame), box=WHOLE, size=(height, width), turns=turns, mirrored=mirrored)
+            yield np.ascontiguousarray(picture)
 
 
 def _about(stored: StoredFlow, container: InputContainer) -> dict[str, float]:
