@@ -61,6 +61,15 @@ MOTION_STEP = 0.125  # seconds between the two pictures of which it is the diffe
 
 
 @dataclass(frozen=True, slots=True)
+class StoredFlow:
+    """Optical flow that `mmssl prepare --flow` computed once, of all moments of a film: what `Flow` requests of its method and step are answered from."""
+
+    path: Path
+    step: float  # seconds
+    method: str  # as in `Flow`
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """What the index knows about one file. No pixels, no samples.
 
@@ -80,6 +89,7 @@ class Source:
     cues: tuple[Cue, ...] = ()
     loudness: tuple[float, ...] = ()
     motion: tuple[float, ...] = ()
+    flow: StoredFlow | None = None
 
     @property
     def has_video(self) -> bool:

@@ -13,9 +13,10 @@ import pytest
 
 from mmssl.data import prepare as module
 from mmssl.data.decode import answer
+from mmssl.data.decode.frames import FrameFinder
 from mmssl.data.index import index_folder, open_corpus
 from mmssl.data.prepare import MANIFEST, NOTES, Form, prepare
-from mmssl.data.reencode import reencode, small_size
+from mmssl.data.reencode import quantiser, reencode, small_size
 from mmssl.types import Frames, InputError, Source, Wave
 from tests.media_makers import make_film, make_flash_and_click, numbers_in
 from tests.small_clips import make_clip
@@ -45,9 +46,11 @@ def small(path: Path, target: Path, *, video: bool = True, audio=None, **form) -
         (".webm", {"codec": "libvpx", "frames": 40}),
     ],
 )
-def test_the_same_pictures_are_shown_at_the_same_times(tmp_path, suffix, options):
+@pytest.mark.parametrize("pictures", ["h264", "jpeg"])
+def test_the_same_pictures_are_shown_at_the_same_times(tmp_path, suffix, options, pictures):
     stamps = make_film(tmp_path / f"film{suffix}", **options)
-    film, made = Source("film", tmp_path / f"film{suffix}"), small(tmp_path / f"film{suffix}", tmp_path / "small.mp4")
+    film = Source("film", tmp_path / f"film{suffix}")
+    made = small(film.path, tmp_path / "small.mp4", pictures=pictures)
     rng = np.random.default_rng(0)
     ends = stamps[-1] - stamps[0]
     times = tuple(sorted([0.0, *rng.uniform(0.0, ends + 0.01, 60).tolist()]))
@@ -56,9 +59,54 @@ def test_the_same_pictures_are_shown_at_the_same_times(tmp_path, suffix, options
     with av.open(str(tmp_path / "small.mp4")) as container:
         stream = container.streams.video[0]
         keys = [packet.is_keyframe for packet in container.demux(stream) if packet.size]
-        assert stream.codec_context.name == "h264" and not stream.codec_context.has_b_frames
+        assert stream.codec_context.name == {"h264": "h264", "jpeg": "mjpeg"}[pictures]
+        assert not stream.codec_context.has_b_frames
     assert len(keys) == len(stamps)
-    assert [n for n, key in enumerate(keys) if key] == list(range(0, len(keys), 8))
+    assert [n for n, key in enumerate(keys) if key] == list(range(0, len(keys), 8 if pictures == "h264" else 1))
+
+
+def make_still(path: Path, picture: np.ndarray) -> Source:
+    """A film of ten times the same picture (H, W, 3), losslessly in RGB."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264rgb", rate=25, options={"qp": "0"})
+        stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "rgb24"
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return Source("still", path)
+
+
+@pytest.mark.parametrize("pictures", ["h264", "jpeg"])
+def test_colours_stay_as_they_are(tmp_path, pictures):
+    greys = [[level] * 3 for level in (0, 16, 128, 235, 255)]
+    bars = np.array([*greys, [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    film = make_still(tmp_path / "bars.mp4", bars[None].repeat(64, 0).repeat(16, 1))
+    made = small(film.path, tmp_path / "small.mp4", pictures=pictures, quality=5)
+    request = Frames((0.2,), (64, 128))
+    one, other = (answer(source, [request])[request][0].float() for source in (film, made))
+    inner = [16 * bar + 8 for bar in range(8)]  # a range or a matrix taken for another is off by 10 to 40
+    assert (one[:, 32, inner] - other[:, 32, inner]).abs().max() <= 4
+
+
+def test_jpeg_is_as_coarse_as_it_is_told(tmp_path):
+    film = make_still(tmp_path / "film.mp4", np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8))
+    made = [small(film.path, tmp_path / f"{q}.mp4", pictures="jpeg", quality=q) for q in (12, 24, 36)]
+    sizes = [source.path.stat().st_size for source in made]
+    assert sizes[0] > 1.3 * sizes[1] > 1.69 * sizes[2]
+    assert [quantiser(quality) for quality in (0, 12, 18, 24, 51)] == [1, 1, 2, 4, 31]
+
+
+def test_one_picture_is_decoded_for_one_moment_of_jpeg(tmp_path, monkeypatch):
+    make_film(tmp_path / "film.mp4", frames=40)
+    made = small(tmp_path / "film.mp4", tmp_path / "small.mp4", pictures="jpeg")
+    taken = []
+    real = FrameFinder._take
+    monkeypatch.setattr(FrameFinder, "_take", lambda self, frame: taken.append(frame.pts) or real(self, frame))
+    request = Frames((0.9, 1.1, 1.3), 32)
+    answer(made, [request])
+    assert len(taken) == 3
 
 
 def test_rotation_and_pixel_aspect_are_applied_once(tmp_path):

@@ -25,6 +25,7 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from mmssl.data.shards import find_member
 from mmssl.types import MediaError
 
 # What a decoder may throw at damaged data. PyAV's own classes cover libav; the rest comes from its Python layer: a title
@@ -52,21 +53,31 @@ def media_errors(path: Path, asked: str) -> Iterator[None]:
 def open_media(path: Path) -> Iterator[InputContainer]:
     """Open a file for reading and close it at the end.
 
-    Only the file itself is ever read: a name that looks like an address, and a playlist that points elsewhere, are not followed.
+    Only the file itself is ever read: a name that looks like an address, and a playlist that points elsewhere, are not followed. The
+    path may stand for a film in a shard (`mmssl.data.shards`).
 
     Raises:
         MediaError: the file is missing, unreadable, or no container that libav knows. What libav throws inside the `with`
             block becomes a `MediaError` too; nothing else does.
     """
     with media_errors(path, "cannot be opened"):
-        # "file:" keeps a name like "concat:a|b" or "data:..." from being taken for a protocol.
-        container = av.open(f"file:{path}", mode="r", metadata_errors="replace", options={"protocol_whitelist": "file"})
+        address, protocols = _address(path)
+        container = av.open(address, mode="r", metadata_errors="replace", options={"protocol_whitelist": protocols})
     try:
         yield container
     except av.error.FFmpegError as error:
         raise MediaError(f"{path}: cannot be read: {error.strerror or 'unknown error'} ({type(error).__name__})") from error
     finally:
         container.close()
+
+
+def _address(path: Path) -> tuple[str, str]:
+    """What libav calls a file or a film in a shard, and the protocols that it needs for it."""
+    # "file:" keeps a name like "concat:a|b" or "data:..." from being taken for a protocol.
+    member = find_member(path)
+    if member is None:
+        return f"file:{path}", "file"
+    return f"subfile,,start,{member.offset},end,{member.offset + member.size},,:file:{member.shard}", "subfile,file"
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:

@@ -27,12 +27,14 @@ from mmssl.data.index_texts import text_table
 from mmssl.data.manifest import SCHEMA, Manifest, Scan, manifest_from_rows, read_manifest, read_rows, write_manifest
 from mmssl.data.probe import PROBE_VERSION
 from mmssl.data.probe_pool import PROBE, probe_all
+from mmssl.data.shards import look_up
 from mmssl.data.walk import MEDIA_SUFFIXES, Candidate, Found, assign_ids, walk
 from mmssl.types import InputError
 
 Kind = Literal["auto", "media", "text"]
 BATCH_ROWS = 512  # rows that are held as Python objects before they become an Arrow table
 SAVE_SECONDS = 60.0  # how often finished rows are put aside while probing goes on
+PREPARED = "manifest.parquet"  # what `mmssl prepare` calls the manifest of its folder
 MOTION = "+motion"  # at the end of what made a row
 MOTION_BYTES_PER_SECOND = (
     5e5  # a file gets more time where its picture is decoded: 4 Mbit a second, a tenth of what one core does
@@ -53,6 +55,7 @@ def index_folder(
     progress: bool = True,
     function: str = PROBE,
     kind: Kind = "auto",
+    members: Mapping[str, Path] | None = None,
 ) -> Manifest:
     """Index the media files under `root` into the manifest `out`, and return it.
 
@@ -74,6 +77,7 @@ def index_folder(
         progress: show a progress bar on stderr, if that is a terminal.
         function: what probes a file, see `probe_pool.probe_all`; for tests.
         kind: "media", "text", or "auto": text where there is no media.
+        members: id -> path under `root`, of films in shards (`mmssl.data.shards`), which are not looked for: index these and nothing else.
 
     Raises:
         InputError: `root` is no folder, or `out` cannot be written to.
@@ -81,8 +85,8 @@ def index_folder(
     root = _folder(Path(root))
     out = Path(out) if out is not None else default_manifest(root, kind)
     with _lock(out), _bar(progress) as bar:
-        found, of_text = _look(root, kind, bar.found)
-        ids = assign_ids(candidate.path for candidate in found.candidates)
+        found, of_text = _look(root, kind, bar.found) if members is None else (_members(root, members), False)
+        ids = assign_ids(candidate.path for candidate in found.candidates) if members is None else list(members)
         old = None if fresh else _rows_of(out)
         if of_text:
             _write_if_changed(out, text_table(root, found.candidates, ids, old, bar.probed), root, found)
@@ -133,9 +137,9 @@ def open_corpus(path: Path | str, *, motion: bool = False, progress: bool = True
             raise InputError(f"none of the {len(manifest.rejected)} {what} files of {path} can be used ({listed})")
         if kind == "text":
             raise InputError(f"there are no text files in {path}; suffixes that count: {' '.join(sorted(TEXT_SUFFIXES))}")
-        raise InputError(
-            f"there are no media files in {path} ({manifest.scan.ignored} other files); suffixes that count: {suffixes()}"
-        )
+        shards = path / PREPARED
+        hint = f"; if its films are in shards, give {shards}" if shards.is_file() else f"; suffixes that count: {suffixes()}"
+        raise InputError(f"there are no media files in {path} ({manifest.scan.ignored} other files){hint}")
     return manifest
 
 
@@ -319,6 +323,11 @@ def _look(root: Path, kind: Kind, seen: Callable[[int], None]) -> tuple[Found, b
         if any(candidate.reason is None for candidate in texts.candidates):
             return texts, True
     return found, kind == "text"
+
+
+def _members(root: Path, members: Mapping[str, Path]) -> Found:
+    places = {path: look_up(root / path) for path in members.values()}
+    return Found([Candidate(path.as_posix(), place.size, place.mtime_ns) for path, place in places.items()])
 
 
 def _folder(root: Path) -> Path:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from mmssl.data.columns import feed, floats, lengths, loudest
 from mmssl.files import make_aside
-from mmssl.types import LOUDNESS_HOP, MOTION_HOP, MOTION_STEP, Cue, InputError, Source, Span
+from mmssl.types import LOUDNESS_HOP, MOTION_HOP, MOTION_STEP, Cue, InputError, Source, Span, StoredFlow
 
 MANIFEST_VERSION = 1
 METADATA_KEY = b"mmssl.manifest"
@@ -35,7 +35,14 @@ SILENT_BELOW = -70.0
 
 CUE = pa.struct([pa.field("start", pa.float64()), pa.field("end", pa.float64()), pa.field("text", pa.string())])
 
-MOTION_FIELD = pa.field("motion", pa.list_(pa.float32()))  # younger than the others: `read_rows` adds it to older manifests
+# Younger than the others: `read_rows` adds them to older manifests.
+MOTION_FIELD = pa.field("motion", pa.list_(pa.float32()))
+FLOW_FIELDS = [
+    pa.field("flow_method", pa.string()),
+    pa.field("flow_step", pa.float64()),
+]  # of stored flow; "" and 0.0: there is none
+FLOW_PATH = pa.field("flow_path", pa.string())  # as `path`
+NO_VALUE: dict[str, Any] = {"motion": [], "flow_method": "", "flow_step": 0.0, "flow_path": ""}
 # Columns that make a Source: they alone decide `Manifest.sha256`. Names and units as in `mmssl.types.Source`.
 SOURCE_FIELDS = [
     pa.field("id", pa.string()),
@@ -49,12 +56,14 @@ SOURCE_FIELDS = [
     pa.field("cues", pa.list_(CUE)),
     pa.field("loudness", pa.list_(pa.float32())),
     MOTION_FIELD,
+    *FLOW_FIELDS,
 ]
 _SOURCE_COLUMNS = tuple(spec.name for spec in SOURCE_FIELDS)
 SCHEMA = pa.schema(
     [
         *SOURCE_FIELDS,
-        pa.field("path", pa.string()),  # posix, relative to the root
+        pa.field("path", pa.string()),  # posix, relative to the root; of a film in a shard as `mmssl.data.shards` writes it
+        FLOW_PATH,
         pa.field("reason", pa.string()),  # why the file is rejected; null where it is usable
         pa.field("notes", pa.list_(pa.string())),  # what else is worth knowing, in phrases that group well
         pa.field("cues_from", pa.string()),  # name of the sidecar file, "embedded", or "" without cues
@@ -124,7 +133,7 @@ class Manifest(Sequence[Source]):
         self._motion = motion
         self._stamp = _stamp(path)
         self._selection = rows  # row numbers of the file that this manifest shows; None: the usable ones
-        self._table = table.select([*_SOURCE_COLUMNS, "path", "reason", "notes"])  # all rows, not copied
+        self._table = table.select([*_SOURCE_COLUMNS, "path", "flow_path", "reason", "notes"])  # all rows, not copied
         self._rows = np.flatnonzero(table["reason"].is_null().to_numpy()) if rows is None else rows
 
     def __len__(self) -> int:
@@ -139,7 +148,7 @@ class Manifest(Sequence[Source]):
             return self._take(np.arange(len(self))[index])
         place = range(len(self))[index]  # negative numbers and IndexError as every sequence has them
         row = int(self._rows[place])
-        columns = [name for name in (*_SOURCE_COLUMNS, "path") if self._motion or name != MOTION_FIELD.name]
+        columns = [name for name in (*_SOURCE_COLUMNS, "path", "flow_path") if self._motion or name != MOTION_FIELD.name]
         return _source({name: self._table[name][row].as_py() for name in columns}, self.root)
 
     def __repr__(self) -> str:
@@ -170,7 +179,8 @@ class Manifest(Sequence[Source]):
     def sha256(self) -> str:
         """Digest of what the sources say: ids, spans, sizes, cues, loudness, in order. Not of where they lie or how old they are.
 
-        Motion counts where it was measured and is shown; without it the digest is what it was before there was such a column.
+        Motion counts where it was measured and is shown, stored flow where there is any; without them the digest is what it was before there
+        were such columns.
         """
         digest = hashlib.sha256(f"mmssl manifest {MANIFEST_VERSION}, {LOUDNESS_HOP} s hops\n".encode())
         for spec in SOURCE_FIELDS:
@@ -178,6 +188,8 @@ class Manifest(Sequence[Source]):
                 if not self.has_motion:
                     continue
                 digest.update(f"{MOTION_HOP} s hops, {MOTION_STEP} s steps\n".encode())
+            if spec in FLOW_FIELDS and not self.has_flow:
+                continue
             digest.update(spec.name.encode())
             feed(digest, self._column(spec.name).combine_chunks())
         return digest.hexdigest()
@@ -186,6 +198,11 @@ class Manifest(Sequence[Source]):
     def has_motion(self) -> bool:
         """Whether any source shows a motion profile."""
         return self._motion and bool(lengths(self._column(MOTION_FIELD.name).combine_chunks()).any())
+
+    @cached_property
+    def has_flow(self) -> bool:
+        """Whether any source has stored flow."""
+        return bool((floats(self._column("flow_step")) > 0).any())
 
     def without_motion(self) -> Manifest:
         """The same files without their motion profiles: what a run sees whose views do not ask for them."""
@@ -258,8 +275,8 @@ class Manifest(Sequence[Source]):
 
 def manifest_from_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """An Arrow table of rows that hold some of `SCHEMA`'s columns; what is missing is null, lists are empty."""
-    empty: dict[str, Any] = {"cues_from": "", "fps": 0.0, "width": 0, "height": 0}
-    empty |= {name: [] for name in ("cues", "loudness", "motion", "notes")}
+    empty: dict[str, Any] = {"cues_from": "", "fps": 0.0, "width": 0, "height": 0, **NO_VALUE}
+    empty |= {name: [] for name in ("cues", "loudness", "notes")}
     return pa.Table.from_pylist([{**empty, **row} for row in rows], schema=SCHEMA)
 
 
@@ -316,9 +333,11 @@ def read_rows(path: Path) -> pa.Table:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is no Parquet file that can be read ({reason}); make it again with `mmssl index`") from error
     _header(table, path)
-    if MOTION_FIELD.name not in table.column_names:  # a manifest from before motion was measured
-        nothing = pa.array([[]] * table.num_rows, type=MOTION_FIELD.type)
-        table = table.add_column(SOURCE_FIELDS.index(MOTION_FIELD), MOTION_FIELD, nothing)
+    for spec in (MOTION_FIELD, *FLOW_FIELDS, FLOW_PATH):
+        if spec.name not in table.column_names:  # a manifest from before there was such a column
+            table = table.append_column(spec, pa.array([NO_VALUE[spec.name]] * table.num_rows, type=spec.type))
+    if sorted(table.column_names) == sorted(SCHEMA.names):
+        table = table.select(SCHEMA.names)
     if not table.schema.equals(SCHEMA):
         raise InputError(f"{path} lacks columns of an mmssl manifest or has others; make it again with `mmssl index`")
     return table
@@ -373,4 +392,5 @@ def _source(row: Mapping[str, Any], root: Path) -> Source:
         cues=tuple(Cue(cue["start"], cue["end"], cue["text"]) for cue in row["cues"]),
         loudness=tuple(row["loudness"]),
         motion=tuple(row.get("motion", ())),
+        flow=StoredFlow(root / row["flow_path"], row["flow_step"], row["flow_method"]) if row["flow_step"] else None,
     )

@@ -17,6 +17,7 @@ from av.container import InputContainer
 
 from mmssl.data.container import clock_start, open_media, picture_stream, sound_stream
 from mmssl.data.probe_streams import PictureProbe, SoundProbe
+from mmssl.data.shards import look_up
 from mmssl.data.subtitle_tracks import TrackReader, text_tracks
 from mmssl.data.subtitles import read_subtitles, tidy
 from mmssl.data.walk import reason_of
@@ -69,9 +70,7 @@ def probe(path: str, sidecars: Sequence[str] = (), loudness: bool = True, motion
 
 
 def _probe(path: Path, sidecars: Sequence[Path], loudness: bool, motion: bool) -> Facts:
-    size = path.stat().st_size
-    with path.open("rb"):
-        pass  # a missing permission is told apart from damage here: libav's own words for it vary
+    size = look_up(path).size
     facts = Facts()
     with open_media(path) as container:
         start = clock_start(container)

@@ -8,6 +8,7 @@ The clock is that of `mmssl.data.container`. Rules, the same for every backend a
   past its end: `MediaError`. Mono is the mean of the channels.
 - Rotation metadata and pixel aspect ratio are applied; colours are what ffmpeg gives.
 - Flow is that between the pictures shown at `t` and `t + step`, under the rules for pictures (`mmssl.data.flow`).
+- Where the source names stored flow of the request's method and step, flow is read there (`mmssl.data.stored_flow`).
 - Damage where something was asked for is a `MediaError`, never a stand-in.
 """
 
@@ -19,8 +20,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mmssl.data.shards import find_member
 from mmssl.data.tokens import check_text, token_ids
-from mmssl.types import Backend, Flow, Frames, InputError, Request, Source, Text, Wave
+from mmssl.types import Backend, Flow, Frames, InputError, Request, Source, StoredFlow, Text, Wave
 
 MAX_RATE = 384_000
 MAX_SIDE = 8192
@@ -30,14 +32,14 @@ def answer(source: Source, requests: Iterable[Request], *, backend: Backend = "p
     """Open a file once and answer all requests to it. `Text` requests alone open none.
 
     Args:
-        source: only its `path` is used; what the index believes of it is not trusted.
+        source: only its `path` and `flow` are used; what else the index believes of it is not trusted.
         requests: `Frames` -> uint8 (T, 3, height, width) in channels-last memory order; `Wave` -> float32 (round(rate * seconds),) in
             [-1, 1]; `Text` -> int64 (P, length); `Flow` -> float16 (T, 2, height, width). Equal requests are answered once.
         backend: "pyav" (default), "decord" or "torchcodec"; see their modules for what they get wrong.
 
     Raises:
         MediaError: the file cannot give what was asked of it.
-        InputError: a request makes no sense, or the backend is unknown or not installed.
+        InputError: a request makes no sense, or the backend is unknown, not installed, or cannot read films in shards.
     """
     distinct = list(dict.fromkeys(requests))
     for request in distinct:
@@ -48,8 +50,11 @@ def answer(source: Source, requests: Iterable[Request], *, backend: Backend = "p
     frames = [request for request in distinct if isinstance(request, Frames)]
     waves = [request for request in distinct if isinstance(request, Wave)]
     flows = [request for request in distinct if isinstance(request, Flow)]
-    needed = _pictures(flows)
-    answers |= _backend(backend)(source.path, list(dict.fromkeys([*frames, *needed.values()])), waves)
+    answers |= _stored(source.flow, flows)
+    needed = _pictures([flow for flow in flows if flow not in answers])
+    frames = list(dict.fromkeys([*frames, *needed.values()]))
+    if frames or waves:
+        answers |= _reader(backend, source.path)(source.path, frames, waves)
     answers |= _fields(needed, answers)
     return {request: answers[request] for request in distinct}
 
@@ -86,6 +91,15 @@ def check(request: Request) -> None:
         raise InputError(f"{request}: the box must lie within the picture (0 to 1) and have an area")
 
 
+def _stored(stored: StoredFlow | None, flows: list[Flow]) -> dict[Request, Tensor]:
+    """Answers to those flow requests that stored flow serves."""
+    if stored is None or not flows:
+        return {}
+    from mmssl.data.stored_flow import answer_stored, serves
+
+    return {flow: answer_stored(stored, flow) for flow in flows if serves(stored, flow)}
+
+
 def _pictures(flows: list[Flow]) -> dict[Flow, Frames]:
     """The pictures that each flow is estimated from, asked of the same opening of the file."""
     if not flows:
@@ -103,7 +117,8 @@ def _fields(needed: dict[Flow, Frames], answers: dict[Request, Tensor]) -> dict[
     return {flow: answer_flow(flow, answers[pictures]) for flow, pictures in needed.items()}
 
 
-def _backend(name: str) -> Callable[[Path, list[Frames], list[Wave]], dict[Request, Tensor]]:
+def _reader(name: str, path: Path) -> Callable[[Path, list[Frames], list[Wave]], dict[Request, Tensor]]:
+    """What a backend reads a file with."""
     if name == "pyav":
         from mmssl.data.decode.pyav import read
     elif name == "decord":
@@ -112,4 +127,8 @@ def _backend(name: str) -> Callable[[Path, list[Frames], list[Wave]], dict[Reque
         from mmssl.data.decode.torchcodec_backend import read
     else:
         raise InputError(f"there is no decoding backend {name!r}; known: pyav, decord, torchcodec")
+    if name != "pyav" and find_member(path) is not None:
+        raise InputError(
+            f"{path} lies in a shard, which only backend pyav reads, not {name}; take that one, or prepare into files"
+        )
     return read

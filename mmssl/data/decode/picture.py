@@ -16,12 +16,12 @@ from av.video.reformatter import VideoReformatter
 from torch import Tensor
 from torch.nn import functional
 
-from mmssl.types import Box, Frames
+from mmssl.types import Box, Flow, Frames
 
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 
-def output_size(request: Frames) -> tuple[int, int]:
+def output_size(request: Frames | Flow) -> tuple[int, int]:
     """(height, width) of a request."""
     return (request.size, request.size) if isinstance(request.size, int) else request.size
 
@@ -49,8 +49,8 @@ def cut(pixels: np.ndarray, *, box: Box, size: tuple[int, int], turns: int = 0, 
     """
     left, top, right, bottom = _coded_corners(box, turns, mirrored)
     height, width = pixels.shape[:2]
-    x0, x1 = _whole(left, right, width)
-    y0, y1 = _whole(top, bottom, height)
+    x0, x1 = whole_pixels(left, right, width)
+    y0, y1 = whole_pixels(top, bottom, height)
     out_height, out_width = size if turns % 2 == 0 else size[::-1]
     part = pixels[y0:y1, x0:x1]
     part = _resize(part, out_height, out_width)
@@ -81,7 +81,8 @@ def _coded_corners(box: Box, turns: int, mirrored: bool) -> tuple[float, float, 
     return left, top, right, bottom
 
 
-def _whole(low: float, high: float, length: int) -> tuple[int, int]:
+def whole_pixels(low: float, high: float, length: int) -> tuple[int, int]:
+    """The pixels from `low` to `high` (fractions of `length` of them): first, and one past the last; at least one."""
     first = min(max(0, round(low * length)), length - 1)
     return first, max(first + 1, min(length, round(high * length)))
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import av.error
 import numpy as np
@@ -53,7 +54,23 @@ FROM_START = 300.0  # seconds from the start within which the last careful attem
 # Containers with an index, whose packets are whole frames with stamps.
 INDEXED = ("mov", "matroska", "webm", "mp4")
 # Decoders whose NONREF was seen to change no other frame (tests/test_decode_skip.py).
-SKIPPING = ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9")
+SKIPPING = ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9", "mjpeg", "ffv1")
+
+
+class Paints(Protocol):
+    """Makes numbers of frames, as `Painter` makes pixels."""
+
+    def rgb(self, frame: VideoFrame) -> np.ndarray:
+        """The numbers of a frame as coded."""
+        ...
+
+
+class Draws(Protocol):
+    """Takes what a `Paints` makes, as `Canvas` takes pixels."""
+
+    def draw(self, time: float, pixels: np.ndarray, *, shown: tuple[int, int], turns: int = 0, mirrored: bool = False) -> None:
+        """Fill every place that asked for `time`."""
+        ...
 
 
 @dataclass(slots=True)
@@ -79,7 +96,7 @@ class PyavAnswerer:
         painter: makes them.
     """
 
-    def __init__(self, path: Path, container: InputContainer, canvas: Canvas, painter: Painter) -> None:
+    def __init__(self, path: Path, container: InputContainer, canvas: Draws, painter: Paints) -> None:
         self.path, self.container, self.canvas, self.painter = path, container, canvas, painter
         self.clock = clock_start(container)
         self.video = picture_stream(container)
