@@ -138,7 +138,7 @@ def _documents(root: Path, seed: int, *, permuted: bool) -> Path:
     order = rng_for(seed, Purpose.WORLD, "permuted words").permutation(len(words)) if permuted else range(len(words))
     drawn = (words[place] for place in order)
     for source in sources:
-        lines = [" ".join(next(drawn) for _ in cue.text.split()) + "." for cue in source.cues]
+        lines = [" ".join(next(drawn) for _ in cue.text.split()).capitalize() + "." for cue in source.cues]  # sentences begin so
         write_aside(folder / f"{source.id}.txt", "\n".join(lines).encode())
     write_aside(done, b"")
     return folder
