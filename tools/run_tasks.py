@@ -165,7 +165,7 @@ def page(found: dict[str, dict[str, dict[str, Any]]], command: str) -> str:
     lines = [
         *head("Every objective, its control and real clips", command),
         f"Each objective by its config in `configs/tiny/` on the default toy world ({CLIPS} clips, 420 held out; another preset where its name stands beside the objective's), the same with the link cut, and on real clips (folders of the development media, a fifth held out by file). Every figure is on held-out files, with its",
-        f"95 % interval over files. It has to reach the level on the whole world (set before it was measured), and to lie within {NEAR} of chance where the link is cut (where chance is what copying scores, it may be worse). Step time and samples a second are medians of the whole world's run on this machine and hold for it alone.",
+        f"95 % interval over files. It has to reach the level on the whole world (set before it was measured), and to lie within {NEAR} of chance where the link is cut (where chance is what copying scores, it may be worse). What was tried before stands in [tasks-trials.md](tasks-trials.md). Step time and samples a second are medians of the whole world's run on this machine and hold for it alone.",
         "",
         "| objective | figure | chance | level | toy world | link cut | how it is cut | holds | real clips | which | step, s | samples/s | steps |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
