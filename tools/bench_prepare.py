@@ -23,7 +23,8 @@ from pages import arguments, head
 
 from mmssl.data.decode import answer
 from mmssl.data.index import open_corpus
-from mmssl.data.prepare import FlowForm, Form, Prepared, prepare
+from mmssl.data.prepare import FlowForm, Form, prepare
+from mmssl.data.shards import look_up
 from mmssl.data.toyworld import load_truth
 from mmssl.files import write_aside
 from mmssl.objectives.rgb_flow import FlowViews
@@ -31,6 +32,7 @@ from mmssl.rng import rng_for
 from mmssl.types import Box, Flow, Frames, InputError, InputSpec, MediaError, Request, Source, Wave
 
 SHARD_BYTES = 20_000_000
+TIMEOUT = 1800.0  # seconds a film: a busy machine is no reason to leave one out
 Cut = tuple[str, list[Request]]
 
 
@@ -63,7 +65,7 @@ def main() -> None:
     lines = [
         *head(
             "What preparing a corpus saves",
-            f"python tools/bench_prepare.py work/prepared --corpora {listed} --page docs/results/prepare.md",
+            f"python tools/bench_prepare.py work/prepared --corpora {listed} --films {given.films} --rows {given.rows} --page docs/results/prepare.md",
         ),
         f"Short side {given.short_side}; a row is {given.frames} pictures of {given.size} pixels at {given.fps:g} a second and, where there is sound, a second of it. "
         f"{given.rows} rows, {given.repetitions} repetitions in shuffled order, one thread, CPU time; files in the page cache. Times: median of the ratios within a repetition, "
@@ -81,9 +83,11 @@ def page_of(corpus: Path, given: argparse.Namespace) -> list[str]:
     """The section of one corpus."""
     form = Form(short_side=given.short_side)
     made = {
-        "h264": prepare(corpus, given.folder / f"{corpus.name}-h264", form=form, flow=FlowForm(), motion=True),
-        "jpeg": prepare(corpus, given.folder / f"{corpus.name}-jpeg", form=replace(form, pictures="jpeg")),
-        "h264 in shards": prepare(corpus, given.folder / f"{corpus.name}-shards", form=form, shard_bytes=SHARD_BYTES),
+        "h264": prepare(corpus, given.folder / f"{corpus.name}-h264", form=form, flow=FlowForm(), motion=True, timeout=TIMEOUT),
+        "jpeg": prepare(corpus, given.folder / f"{corpus.name}-jpeg", form=replace(form, pictures="jpeg"), timeout=TIMEOUT),
+        "h264 in shards": prepare(
+            corpus, given.folder / f"{corpus.name}-shards", form=form, shard_bytes=SHARD_BYTES, timeout=TIMEOUT
+        ),
     }
     sources = {"source": {film.id: film for film in open_corpus(corpus)}}
     sources |= {name: {film.id: film for film in found.manifest} for name, found in made.items()}
@@ -94,10 +98,12 @@ def page_of(corpus: Path, given: argparse.Namespace) -> list[str]:
     if not names:
         raise InputError(f"no film of {corpus} has {max(seconds, 1.0):.2f} s of picture")
     cuts = [draw(sources["source"][names[row % len(names)]], row, given, seconds) for row in range(given.rows)]
-    rows = list(cut_rows(cuts, sources, made, given.repetitions))
+    rows = list(cut_rows(cuts, sources, given.repetitions))
+    left_out = {f"{name}: {count} x {reason}" for name, found in made.items() for reason, count in found.rejected.items()}
     lines = [
         f"## {corpus.name}: {len(names)} films",
         "",
+        *([f"Left out: {'; '.join(sorted(left_out))}.", ""] if left_out else []),
         "| read from | rows a CPU second | times the source | MB | apart |",
         "|---|---|---|---|---|",
         *(
@@ -106,7 +112,7 @@ def page_of(corpus: Path, given: argparse.Namespace) -> list[str]:
         ),
         "",
     ]
-    return lines + flow_lines(sources["h264"], names, given, made["h264"]) + error_lines(sources, names)
+    return lines + flow_lines(sources["h264"], names, given) + error_lines(sources, names)
 
 
 def long_enough(film: Source, seconds: float) -> bool:
@@ -148,20 +154,15 @@ def quartiles(first: np.ndarray, other: np.ndarray) -> tuple[float, float, float
     return float(low), float(median), float(high)
 
 
-def cut_rows(
-    cuts: Sequence[Cut], sources: dict[str, dict[str, Source]], made: dict[str, Prepared], repetitions: int
-) -> Iterator[Row]:
+def cut_rows(cuts: Sequence[Cut], sources: dict[str, dict[str, Source]], repetitions: int) -> Iterator[Row]:
     times = spent({name: run_cuts(cuts, films) for name, films in sources.items()}, repetitions)
+    used = {film for film, _ in cuts}
     for name, films in sources.items():
-        weight = made["h264"].bytes_before if name == "source" else made[name].bytes_after - flow_bytes(films)
+        weight = sum(look_up(films[film].path).size for film in used)  # of the films that are cut, and so the same everywhere
         apart = "" if name == "source" else differences(cuts, sources["source"], films)
         yield Row(
             name, len(cuts) / float(np.median(times[name])), quartiles(times["source"], times[name]), f"{weight / 1e6:.1f}", apart
         )
-
-
-def flow_bytes(films: dict[str, Source]) -> int:
-    return sum(film.flow.path.stat().st_size for film in films.values() if film.flow is not None)
 
 
 def differences(cuts: Sequence[Cut], before: dict[str, Source], after: dict[str, Source]) -> str:
@@ -177,7 +178,7 @@ def differences(cuts: Sequence[Cut], before: dict[str, Source], after: dict[str,
     return f"{np.mean(apart):.2f}{f', {failed} cuts failed' if failed else ''}"
 
 
-def flow_lines(films: dict[str, Source], names: Sequence[str], given: argparse.Namespace, made: Prepared) -> list[str]:
+def flow_lines(films: dict[str, Source], names: Sequence[str], given: argparse.Namespace) -> list[str]:
     """Rows of `rgb_flow` with stored and with computed flow."""
     views = FlowViews(size=given.size, flow_size=given.size, min_motion=0.0).resolve(InputSpec(), InputSpec())
     usable = [name for name in names if views.reject(films[name]) is None]
@@ -191,11 +192,12 @@ def flow_lines(films: dict[str, Source], names: Sequence[str], given: argparse.N
     times = spent({"computed": run_cuts(cuts, without), "stored": run_cuts(cuts, films)}, given.repetitions)
     low, median, high = quartiles(times["computed"], times["stored"])
     rate = {name: len(cuts) / float(np.median(found)) for name, found in times.items()}
-    pictures = made.bytes_after - flow_bytes(films)
+    pictures = sum(look_up(films[name].path).size for name in usable) / 1e6
+    fields = sum(look_up(flow.path).size for name in usable if (flow := films[name].flow) is not None) / 1e6
     return [
         f"`rgb_flow`, {views.frames} picture and {views.flows} fields of {views.step:g} s, {given.size} pixels: {rate['computed']:.1f} rows a CPU second with computed flow, "
         f"{rate['stored']:.1f} with stored flow: **{median:.1f} times** ({low:.1f} to {high:.1f}). "
-        f"Stored flow has {flow_bytes(films) / 1e6:.1f} MB beside {pictures / 1e6:.1f} MB of films.",
+        f"Stored flow has {fields:.1f} MB beside {pictures:.1f} MB of films.",
         "",
     ]
 
