@@ -53,7 +53,7 @@ FROM_START = 300.0  # seconds from the start within which the last careful attem
 
 # Containers with an index, whose packets are whole frames with stamps.
 INDEXED = ("mov", "matroska", "webm", "mp4")
-# Decoders whose NONREF was seen to change no other frame (tests/test_decode_skip.py).
+# Decoders whose NONREF was seen to change no other frame (tests/test_decode_frames.py).
 SKIPPING = ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9", "mjpeg", "ffv1")
 
 
