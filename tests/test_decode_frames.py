@@ -64,6 +64,9 @@ FILMS = {
     "mpeg2_mpg": Film("mpg", "mpeg2video", {"g": "12", "bf": "2", "b": "2000000"}),
     "mpeg2_ts": Film("ts", "mpeg2video", {"g": "12", "bf": "2", "b": "2000000"}),
     "mjpeg_avi": Film("avi", "mjpeg", {"q": "3"}, {"pixels": "yuvj420p"}),
+    "mjpeg_mp4": Film("mp4", "mjpeg", {"q": "3"}, {"pixels": "yuvj420p"}),
+    "ffv1_mkv": Film("mkv", "ffv1", {"level": "1", "g": "12"}),  # pictures between key frames go on with the coder's state
+    "ffv1_intra_mkv": Film("mkv", "ffv1", {"level": "3", "g": "1"}),
     "flv": Film("flv", "libx264", {**X264, "g": "12"}),
 }
 
