@@ -113,7 +113,7 @@ def test_both_are_judged_on_the_same_hidden_words():
     still = batch | {"video": batch["video"][:1].expand(9, -1, -1, -1, -1)}
     judged = objective.judge(still, EncoderBank(encoders))  # with one clip for all, right and wrong are one
     torch.testing.assert_close(judged["nll"].values, judged["nll_wrong_video"].values)
-    assert not judged["accuracy_gain"].values.any() and judged["accuracy_gain"].chance == 0.0
+    assert not judged["gain"].values.any() and judged["gain"].chance == 0.0
     assert judged["nll"].chance == pytest.approx(math.log(TINY_WORDS.size))
     judged = objective.judge(batch, EncoderBank(encoders))
     assert not torch.allclose(judged["nll"].values, judged["nll_wrong_video"].values)

@@ -71,7 +71,7 @@ TASKS = {
     "subtitle_alignment": Task(
         0.60, difficulty="easy", cut="captions_shuffled", words=300, real=("grid",), real_overrides=WORD_BY_WORD
     ),
-    "masked_video_lm": Task(0.10, "judged.accuracy_gain", cut="captions_shuffled", words=300, real=TOLD, real_overrides=SPOKEN),
+    "masked_video_lm": Task(0.10, "judged.gain", cut="captions_shuffled", words=300, real=TOLD, real_overrides=SPOKEN),
     "masked_lm": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),
     "next_sentence": Task(0.65, documents=True, words=300, real=("text",), real_overrides=TEXT),
     "gap_sentences": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),

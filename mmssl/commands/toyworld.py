@@ -17,7 +17,9 @@ def toyworld(
     out: Annotated[Path, typer.Argument(help="Folder for the corpus; new, empty, or one that this command began.")],
     clips: Annotated[int, typer.Option(help="How many clips. More than there are: the rest is added.")] = 1000,
     seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 0,
-    difficulty: Annotated[str, typer.Option(help="easy, default, twins, two_sounders, noisy, lossy, falling or hard.")] = "default",
+    difficulty: Annotated[
+        str, typer.Option(help="easy, default, twins, two_sounders, noisy, lossy, falling or hard.")
+    ] = "default",
     cut: Annotated[
         str | None,
         typer.Option(help="Cut a link: sound_from_other_clip, sound_shifted, captions_shuffled, frozen, silent_only or turned."),

@@ -137,14 +137,14 @@ class MaskedVideoLm(Objective):
     def judge(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Judged]:
         """`accuracy` and `nll` (nats a token) of chosen tokens, means over each text; `..._wrong_video` beside another film's clip.
 
-        `accuracy_gain` is their difference: what the picture tells.
+        `gain` is their difference: what the picture tells.
         """
         hidden, asked, cells = self._read(batch, bank)
         own = compared(self._tell(hidden, asked, cells), None, self.size)
         wrong = compared(self._tell(hidden, asked, cells[next_stranger(batch["source"])[0]]), None, self.size)
         found = own | {f"{name}_wrong_video": figures for name, figures in wrong.items()}
         gain = own["accuracy"][0] - wrong["accuracy"][0]
-        return {name: Judged(*figures) for name, figures in found.items()} | {"accuracy_gain": Judged(gain, 0.0)}
+        return {name: Judged(*figures) for name, figures in found.items()} | {"gain": Judged(gain, 0.0)}
 
     def _read(self, batch: Batch, bank: EncoderBank) -> tuple[Hidden, Tensor, Tensor]:
         """What is hidden, the text's states at those places (n, K, D), and the cells of the video (n, C, D)."""
