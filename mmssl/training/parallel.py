@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,12 @@ from mmssl.training.shards import gradient_sync, shard
 from mmssl.types import InputError
 
 Parallel = Literal["none", "ddp", "fsdp"]
+# torch 2.13 calls it so and warns at the name that 2.11 knows.
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,8 @@ def wrap(model: Pretraining, parallel: Parallel, ranks: Ranks) -> nn.Module:
         shard(model, blocks, ranks.world, ranks.device.type)
         return model
     # Buffers are already equal everywhere: queues move by gathered rows, batch norms are synchronised (see `level_buffers`).
-    return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
+    sync: dict[str, Any] = {_SYNC_BUFFERS: False}
+    return DistributedDataParallel(model, gradient_as_bucket_view=True, **sync)
 
 
 def synchronise_batch_norm(model: Pretraining, ranks: Ranks) -> None:
