@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,18 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def killed_and_resumed(out: Path, kills: int, seed: int) -> int:
+@pytest.fixture(scope="module")
+def seconds(straight: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """How long such a life lasts here, in a process that starts as later ones do: moments to kill it are drawn within."""
+    del straight  # was first, and started the fork server
+    begin = time.monotonic()
+    assert live(tmp_path_factory.mktemp("timed")) == 0
+    return time.monotonic() - begin
+
+
+def killed_and_resumed(out: Path, kills: int, seed: int, seconds: float) -> int:
     rng = rng_for(seed, 11)
-    killed = sum(live(out, seconds=float(rng.uniform(0.05, 0.6))) != 0 for _ in range(kills))
+    killed = sum(live(out, seconds=seconds * float(rng.uniform(0.1, 0.9))) != 0 for _ in range(kills))
     assert live(out) == 0
     return killed
 
@@ -67,16 +77,16 @@ def test_killed_inside_a_save_and_resumed(straight: Path, tmp_path: Path) -> Non
     assert len(checkpoints(tmp_path / "ckpt")) == 2
 
 
-def test_killed_at_random_moments_and_resumed(straight: Path, tmp_path: Path) -> None:
-    assert killed_and_resumed(tmp_path, kills=3, seed=0) >= 1
+def test_killed_at_random_moments_and_resumed(straight: Path, seconds: float, tmp_path: Path) -> None:
+    assert killed_and_resumed(tmp_path, kills=3, seed=0, seconds=seconds) >= 1
     assert fingerprint(tmp_path) == fingerprint(straight)
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments_and_resumed(straight: Path, tmp_path: Path) -> None:
+def test_killed_at_twenty_random_moments_and_resumed(straight: Path, seconds: float, tmp_path: Path) -> None:
     killed = 0
     for seed in range(1, 20):  # a run that got to its end has to be followed by a new one
-        killed += killed_and_resumed(tmp_path / str(seed), kills=4, seed=seed)
+        killed += killed_and_resumed(tmp_path / str(seed), kills=4, seed=seed, seconds=seconds)
         assert fingerprint(tmp_path / str(seed)) == fingerprint(straight)
         if killed >= 20:
             break
