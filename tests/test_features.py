@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from mmssl.downstream import features
 from mmssl.downstream.features import Question, extract, model_digest, windows
@@ -141,3 +142,11 @@ def test_windows_and_digest():
     assert [w.start for w in windows(Span(0.5, 3.6), seconds=1, stride=0.7)] == pytest.approx([0.5, 1.2, 1.9, 2.6])
     assert [w.start for w in windows(Span(0.0, 3.0), seconds=1, stride=0.1)] == pytest.approx(np.arange(21) / 10)
     assert model_digest(fake_pairing()) == model_digest(fake_pairing())
+
+
+def test_the_digest_takes_the_scalars_of_batch_norms():
+    pairing = fake_pairing()
+    pairing.objective.norm = torch.nn.BatchNorm1d(3)
+    before = model_digest(pairing)
+    pairing.objective.norm.num_batches_tracked += 1
+    assert model_digest(pairing) != before

@@ -121,7 +121,8 @@ def model_digest(pairing: Pairing) -> str:
     for module in modules:
         for name, value in sorted(module.state_dict().items()):
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            # Flat: a scalar, as batch norms count in, cannot be viewed as bytes.
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
