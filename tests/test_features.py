@@ -146,7 +146,8 @@ def test_windows_and_digest():
 
 def test_the_digest_takes_the_scalars_of_batch_norms():
     pairing = fake_pairing()
-    pairing.objective.norm = torch.nn.BatchNorm1d(3)
+    norm = torch.nn.BatchNorm1d(3)
+    pairing.objective.add_module("norm", norm)
     before = model_digest(pairing)
-    pairing.objective.norm.num_batches_tracked += 1
+    norm.load_state_dict(norm.state_dict() | {"num_batches_tracked": torch.tensor(1)})
     assert model_digest(pairing) != before
