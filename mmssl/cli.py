@@ -43,7 +43,11 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name in COMMANDS:
-        app.command(name)(_command(name))
+        found = _command(name)
+        if isinstance(found, typer.Typer):  # a group: `mmssl search query`
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
     return app
 
 
@@ -62,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _command(name: str) -> Callable[..., Any]:
+def _command(name: str) -> Callable[..., Any] | typer.Typer:
     return getattr(importlib.import_module(f"mmssl.commands.{name}"), name)
 
 
