@@ -10,9 +10,10 @@ import torch
 
 from mmssl.cuts.passages import LONGEST_SENTENCE, PIECES, draw_passage, sentences_of
 from mmssl.encoders.bank import EncoderBank
+from mmssl.nn.writing import Written, against_strangers
 from mmssl.objectives.gap_sentences import GapSentences, GapViews, choose_gaps
 from mmssl.rouge import rouge_l, rouge_n, words_of
-from mmssl.types import Cue, InputError, Source, Span
+from mmssl.types import Cue, Features, InputError, Source, Span
 from tests.tiny_av import PAD, TINY_WORDS, build, measure, tiny_for, train
 from tests.tiny_text import keyed
 
@@ -197,6 +198,27 @@ def test_a_planted_link_is_learnt_and_shuffled_keys_are_not(linked, low, high):
     judged = objective.judge(make(linked)(64, 5), EncoderBank(encoders))
     assert judged["accuracy"].chance == pytest.approx(0.53, abs=0.06)  # with another document
     assert (judged["nll"].chance - judged["nll"].values.mean() > 1.0) == linked
+    gain = judged["gain"]
+    assert gain.chance == 0.0
+    assert 0.3 < gain.values.mean() < 0.55 if linked else abs(gain.values.mean()) < 0.08
+
+
+def test_what_reading_adds_is_the_hits_with_the_right_text_less_those_with_the_next_other_source():
+    right = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])  # with the text of row 0, 1, 2, whatever is to be written
+    labels, used = torch.tensor([[3, 4], [3, 3], [5, 3]]), torch.tensor([[True, True], [True, False], [True, True]])
+
+    def write(read: Features) -> Written:
+        hits = right[read.pooled[:, 0].long()]
+        return Written(1.0 - hits, hits, labels, used)
+
+    numbers = torch.arange(3.0)[:, None]
+    read = Features(numbers, numbers[:, None])
+    found = against_strangers(write, read, torch.tensor([7, 7, 9]), size=8)  # rows 0 and 1 read row 2, row 2 reads row 0
+    assert found["gain"][0].tolist() == [1.0, 1.0, -1.0] and found["gain"][1] == 0.0
+    assert found["accuracy"][0].tolist() == [1.0, 1.0, 0.0]
+    assert found["accuracy"][1] == pytest.approx(2 / 5) and found["nll"][1] == pytest.approx(3 / 5)
+    alone = against_strangers(write, read, torch.tensor([7, 7, 7]), size=8)
+    assert "gain" not in alone and alone["accuracy"][1] == pytest.approx(3 / 5)  # label 3, of five that count
 
 
 def test_bad_values_and_encoders_that_do_not_write_are_named():

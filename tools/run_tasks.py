@@ -87,7 +87,9 @@ def do(job: Job, root: Path, media: Path | None) -> dict[str, Any]:
         start_run(config, run, resume=(run / CONFIG_FILE).is_file())
     if not (run / "evaluation.json").is_file():
         evaluate_run(run)
-    judged = config.streams[0].objectives[0]["name"].rpartition(".")[2]  # the first: others only help it (masked_lm beside next_sentence)
+    judged = (
+        config.streams[0].objectives[0]["name"].rpartition(".")[2]
+    )  # the first: others only help it (masked_lm beside next_sentence)
     figures = json.loads((run / "evaluation.json").read_text())["objectives"][judged]
     metrics = read_metrics(run / METRICS_FILE)
     speeds = {

@@ -74,6 +74,8 @@ TASKS = {
     "masked_video_lm": Task(0.10, "judged.gain", cut="captions_shuffled", words=300, real=TOLD, real_overrides=SPOKEN),
     "masked_lm": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),
     "next_sentence": Task(0.65, documents=True, words=300, real=("text",), real_overrides=TEXT),
-    "gap_sentences": Task(0.50, documents=True, words=300, real=("text",), real_overrides=TEXT),
-    "denoise_text": Task(0.50, documents=True, words=300, cut_overrides=FROM_STRANGERS, real=("text",), real_overrides=TEXT),
+    "gap_sentences": Task(0.10, "judged.gain", documents=True, words=300, real=("text",), real_overrides=TEXT),
+    "denoise_text": Task(
+        0.10, "judged.gain", documents=True, words=300, cut_overrides=FROM_STRANGERS, real=("text",), real_overrides=TEXT
+    ),
 }

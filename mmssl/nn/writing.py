@@ -6,6 +6,7 @@ N texts, T tokens, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmssl.nn.heads import at_least_float32
+from mmssl.nn.text import next_stranger
+from mmssl.types import Features
 
 
 class Written(NamedTuple):
@@ -65,14 +68,36 @@ def metrics_of(written: Written, size: int) -> dict[str, Tensor]:
     return {"accuracy": written.mean(written.right), "accuracy/chance": chance, "loss/uninformed": uniform}
 
 
-def compared(own: Written, blind: Written | None, size: int) -> dict[str, tuple[Tensor, float]]:
-    """`accuracy` and `nll` of each text (N,), with the means that knowing nothing gives.
-
-    That is what `blind` scores, the same model with something else to read; without it, or where that is never or always right, guessing
-    the commonest token, and guessing uniformly.
-    """
+def compared(own: Written, size: int) -> dict[str, tuple[Tensor, float]]:
+    """`accuracy` and `nll` of each text (N,), beside guessing the commonest token, and guessing uniformly."""
     accuracy = float(commonest(own.labels, own.used, size))
-    nll = math.log(size)
-    if blind is not None and 0.0 < float(blind.mean(blind.right)) < 1.0:
-        accuracy, nll = float(blind.mean(blind.right)), float(blind.mean(blind.nll.detach()))
-    return {"accuracy": (own.by_row(own.right), accuracy), "nll": (own.by_row(own.nll.detach()), nll)}
+    return {"accuracy": (own.by_row(own.right), accuracy), "nll": (own.by_row(own.nll.detach()), math.log(size))}
+
+
+def against_strangers(
+    write: Callable[[Features], Written], read: Features, source: Tensor, size: int
+) -> dict[str, tuple[Tensor, float]]:
+    """How much reading the right text helps to write: `write` given `read`, and given that of the next row of another source.
+
+    Args:
+        write: from what was read (N, L, D) to what it says of the targets.
+        read: features of the N texts that belong to the targets.
+        source: (N,) which source each row comes from.
+        size: V.
+
+    Returns:
+        of each text (N,), with what knowing nothing gives: `accuracy` and `nll`, beside the means with another source's text, which is
+        what the model knows of the language alone; `gain`, the difference of the two accuracies, beside 0. Where the batch holds a
+        single source there is no gain, and the others stand beside guessing the commonest token, and guessing uniformly.
+    """
+    own = write(read)
+    figures = compared(own, size)
+    other, found = next_stranger(source)
+    if not bool(found.all()):
+        return figures
+    blind = write(read.rows(other))
+    return {
+        "accuracy": (figures["accuracy"][0], float(blind.mean(blind.right))),
+        "nll": (figures["nll"][0], float(blind.mean(blind.nll.detach()))),
+        "gain": (figures["accuracy"][0] - blind.by_row(blind.right), 0.0),
+    }

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -27,8 +28,7 @@ import numpy as np
 from mmssl.cuts.passages import check_pause, draw_passage, resolve_text, sentences_of, too_few
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder, writer
-from mmssl.nn.text import next_stranger
-from mmssl.nn.writing import Written, compared, inputs_and_labels, metrics_of, score
+from mmssl.nn.writing import Written, against_strangers, inputs_and_labels, metrics_of, score
 from mmssl.objectives.base import Batch, Judged, Objective
 from mmssl.rouge import STOP_WORDS, rouge_n, words_of
 from mmssl.types import Features, InputError, InputSpec, Loss, Modality, Plan, Source, Text, Views
@@ -148,15 +148,13 @@ class GapSentences(Objective):
         return Loss(written.mean(written.nll), metrics_of(written, self.size))
 
     def judge(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Judged]:
-        """`accuracy` and `nll` (nats a token), means over each target.
+        """`accuracy` and `nll` (nats a token), means over each target, and `gain`, the accuracy that reading the right document adds.
 
         Their chance is what the same model scores when it is shown another source's document: what it knows of the language alone.
         """
         features = bank.encode("text", batch["document"].flatten(0, 1))
-        own = self._write(batch, bank, features)
-        other, found = next_stranger(batch["source"])
-        wrong = self._write(batch, bank, features.rows(other))
-        return {name: Judged(*found) for name, found in compared(own, wrong if bool(found.all()) else None, self.size).items()}
+        found = against_strangers(partial(self._write, batch, bank), features, batch["source"], self.size)
+        return {name: Judged(*values) for name, values in found.items()}
 
     def _write(self, batch: Batch, bank: EncoderBank, features: Features) -> Written:
         given, labels, used = inputs_and_labels(batch["target"].flatten(0, 1), self.pad)

@@ -78,7 +78,7 @@ class MaskedLm(Objective):
     def judge(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Judged]:
         """`accuracy` and `nll` (nats a token) of chosen tokens, means over each text."""
         told = self._tell(self.hide(batch["text"].flatten(0, 1)), bank)
-        return {name: Judged(*found) for name, found in compared(told, None, self.size).items()}
+        return {name: Judged(*found) for name, found in compared(told, self.size).items()}
 
     def _tell(self, hidden: Hidden, bank: EncoderBank) -> Written:
         grid = bank.encode("text", hidden.ids).grid

@@ -140,8 +140,8 @@ class MaskedVideoLm(Objective):
         `gain` is their difference: what the picture tells.
         """
         hidden, asked, cells = self._read(batch, bank)
-        own = compared(self._tell(hidden, asked, cells), None, self.size)
-        wrong = compared(self._tell(hidden, asked, cells[next_stranger(batch["source"])[0]]), None, self.size)
+        own = compared(self._tell(hidden, asked, cells), self.size)
+        wrong = compared(self._tell(hidden, asked, cells[next_stranger(batch["source"])[0]]), self.size)
         found = own | {f"{name}_wrong_video": figures for name, figures in wrong.items()}
         gain = own["accuracy"][0] - wrong["accuracy"][0]
         return {name: Judged(*figures) for name, figures in found.items()} | {"gain": Judged(gain, 0.0)}
