@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from mmssl.nn.paths import best_path, path_score
+from mmssl.nn.paths import best_path, path_score, path_shares
 
 
 def all_paths(texts: int, steps: int):
@@ -44,6 +44,21 @@ def test_the_gradient_is_the_share_of_paths_and_towards_softness_0_the_best_path
     path_score(fits, count, softness=1e-3).sum().backward()
     given = best_path(fits, count)[:, None] == torch.arange(2)[:, None]
     torch.testing.assert_close(fits.grad, given.double(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("softness", [1.0, 0.3])
+def test_shares_match_counting_all_paths(softness):
+    g = torch.Generator().manual_seed(2)
+    fits = torch.randn(3, 3, 5, generator=g, dtype=torch.float64)
+    count = torch.tensor([3, 1, 2])
+    with torch.inference_mode():
+        shares = path_shares(fits, count, softness=softness)
+    for n in range(3):
+        paths = list(all_paths(int(count[n]), 5))
+        weights = [math.exp(total(fits[n], path) / softness) for path in paths]
+        for k, s in product(range(3), range(5)):
+            expected = sum(w for w, path in zip(weights, paths, strict=True) if path[s] == k) / sum(weights)
+            assert shares[n, k, s].item() == pytest.approx(expected)
 
 
 def test_steps_that_fit_nothing_are_left_out_and_every_text_has_one():

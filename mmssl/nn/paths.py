@@ -34,6 +34,17 @@ def path_score(fits_NKS: Tensor, count: Tensor, *, softness: float = 1.0) -> Ten
         return softness * _ends(reached, count).logsumexp(dim=1)
 
 
+def path_shares(fits_NKS: Tensor, count: Tensor, *, softness: float = 1.0) -> Tensor:
+    """How probable it is that a path gives step s to text k, (N, K, S), where a path's probability is its part of `path_score`'s sum.
+
+    That is the gradient of the score. Texts from `count` on have 0. Raises `ValueError` as `path_score` does.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        fits = at_least_float32(fits_NKS.detach().clone()).requires_grad_()
+        (shares,) = torch.autograd.grad(path_score(fits, count.clone(), softness=softness).sum(), fits)
+    return shares
+
+
 def best_path(fits_NKS: Tensor, count: Tensor) -> Tensor:
     """The path of the highest sum: which text each step is given to, int64 (N, S), -1 for none. Each of the first `count` texts has a step.
 

@@ -37,7 +37,7 @@ from mmssl.nn.gather import gather_rows, own_rows
 from mmssl.nn.heads import Calibration, Projection
 from mmssl.nn.health import masked_mean, sign_hits, spread
 from mmssl.nn.nce import info_nce
-from mmssl.nn.paths import best_path, path_score
+from mmssl.nn.paths import best_path, path_score, path_shares
 from mmssl.objectives.base import Batch, Judged, Objective
 from mmssl.types import Features, InputError, Loss, Modality
 
@@ -148,10 +148,10 @@ class SubtitleAlignment(Objective):
 
     @torch.no_grad()
     def judge(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Judged]:
-        """Belonging, order, and how far off the best path lays each caption, in seconds, means over each row.
+        """Belonging, order, and how far off the paths lay each caption, in seconds, means over each row.
 
-        `error_seconds` is the distance from the middle of the steps that a caption is given to the middle of its own time (what of it is in the
-        window), `error_seconds_middle` that of always guessing the window's middle, `error_seconds_even` that of laying the captions evenly
+        `error_seconds` is the distance from the mean time that the paths give a caption, each by its probability, to the middle of its own
+        time (what of it is in the window), `error_seconds_best_path` that of the best path alone, `error_seconds_middle` that of always guessing the window's middle, `error_seconds_even` that of laying the captions evenly
         along the window in their order; it is what an untaught path should be read against. A row without two captions apart counts as 0.5 in `accuracy`.
         """
         told = self._tell(batch, bank)
@@ -164,14 +164,15 @@ class SubtitleAlignment(Objective):
         middle = torch.full_like(truth, self.window.seconds / 2)
         place = torch.arange(truth.shape[1], device=truth.device)
         even = (place + 0.5) / told.number[:, None] * self.window.seconds
-        errors = [_mean_over((guess - truth).abs(), told.held) for guess in (self._when(told), middle, even)]
+        errors = [_mean_over((guess - truth).abs(), told.held) for guess in (*self._when(told), middle, even)]
         return {
             "accuracy": Judged(torch.where(pairs > 0, decided, 0.5), 0.5),
             "accuracy_easy": Judged(torch.where(told.others.any(dim=1), easy, 0.5), 0.5),
             "accuracy_order": Judged(torch.where(told.reversible, sign_hits(own - backwards), 0.5), 0.5),
-            "error_seconds": Judged(errors[0], float(errors[2].mean())),
-            "error_seconds_middle": Judged(errors[1]),
-            "error_seconds_even": Judged(errors[2]),
+            "error_seconds": Judged(errors[0], float(errors[3].mean())),
+            "error_seconds_best_path": Judged(errors[1], float(errors[3].mean())),
+            "error_seconds_middle": Judged(errors[2]),
+            "error_seconds_even": Judged(errors[3]),
         }
 
     def embed(self, role: str, features: Features) -> Tensor:
@@ -243,13 +244,13 @@ class SubtitleAlignment(Objective):
             backwards = path_score(turned, told.number, softness=self.softness)
             return along.gather(1, told.mine[:, None])[:, 0], backwards, along
 
-    def _when(self, told: Told) -> Tensor:
-        """The middle of the steps that the best path gives each caption, seconds in the window (n, K)."""
+    def _when(self, told: Told) -> tuple[Tensor, Tensor]:
+        """When each caption is said, seconds in the window (n, K): over all paths, by how probable they are; and by the best path alone."""
         fits = self.fit_of(told.captions @ told.steps.transpose(1, 2))
         path = best_path(fits, told.number)  # (n, S)
         given = path[:, None] == torch.arange(fits.shape[1], device=path.device)[:, None]  # (n, K, S)
         times = (torch.arange(fits.shape[2], device=path.device) + 0.5) * self.window.hop
-        return (given * times).sum(dim=2) / given.sum(dim=2).clamp(min=1)
+        return _mean_at(times, path_shares(fits, told.number, softness=self.softness)), _mean_at(times, given.to(times.dtype))
 
 
 def time_weights(starts: Tensor, ends: Tensor, steps: int, hop: float) -> Tensor:
@@ -268,3 +269,8 @@ def _reversed(held: Tensor, count: Tensor) -> Tensor:
 
 def _mean_over(x: Tensor, where: Tensor) -> Tensor:
     return torch.where(where, x, 0.0).sum(dim=1) / where.sum(dim=1).clamp(min=1)
+
+
+def _mean_at(times: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean of times (S,) for each caption, weights (n, K, S); 0 where they are all 0."""
+    return (weights * times).sum(dim=2) / weights.sum(dim=2).clamp(min=1e-6)
