@@ -97,6 +97,19 @@ def test_each_source_is_judged_and_counts_once(tmp_path):
     assert "chance" not in found["judged"]["pooled"] and found["judged"]["pooled"]["value"] > 1.0  # no proportion
 
 
+def test_a_chance_that_differs_between_batches_is_their_mean_by_rows(tmp_path):
+    class Relative(IsRed):
+        seen: ClassVar[list[float]] = []
+
+        def judge(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Judged]:
+            self.seen.append(len(self.seen) / 4)
+            return {"hits": Judged(torch.ones(len(batch["source"])), self.seen[-1])}
+
+    found = judged(films(tmp_path, 21), Relative())
+    assert Relative.seen == [0.0, 0.25]
+    assert found["judged"]["hits"]["chance"] == pytest.approx((16 * 0.0 + 5 * 0.25) / 21)
+
+
 def test_the_same_seed_judges_the_same_cuts(tmp_path):
     sources = films(tmp_path, 5)
     assert judged(sources) == judged(sources)

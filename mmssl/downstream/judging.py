@@ -94,7 +94,7 @@ class _Rows:
 
     def __init__(self) -> None:
         self.values: dict[str, list[NDArray[np.float64]]] = {}
-        self.chances: dict[str, float | None] = {}
+        self.chances: dict[str, list[tuple[float, int]]] = {}  # one of each batch, and its rows: it may depend on what they hold
         self.sources: list[NDArray[np.int64]] = []
         self.joint: dict[str, list[NDArray[np.float32]]] = {}
 
@@ -104,7 +104,8 @@ class _Rows:
         for name, (values, chance) in judged.items():
             each = values[:fresh].double().flatten(1).mean(1) if values.ndim > 1 else values[:fresh].double()
             self.values.setdefault(name, []).append(each.cpu().numpy())
-            self.chances[name] = chance
+            if chance is not None:
+                self.chances.setdefault(name, []).append((chance, fresh))
 
     def add_joint(self, joint: Mapping[str, torch.Tensor], fresh: int) -> None:
         """Keep the embeddings of the first `fresh` rows of a batch."""
@@ -120,9 +121,9 @@ class _Rows:
             fraction = bool(((by_source >= 0.0) & (by_source <= 1.0)).all())
             value, low, high, n = proportion(by_source) if fraction else bootstrap(by_source)
             judged[name] = {"value": value, "low": low, "high": high, "n": n}
-            chance = self.chances[name]
-            if chance is not None:
-                judged[name]["chance"] = chance
+            if name in self.chances:
+                chances, rows = zip(*self.chances[name], strict=True)
+                judged[name]["chance"] = float(np.average(chances, weights=rows))
         found = {"sources": len(np.unique(sources)), "cuts_of_each": takes, "failed": dict(failed), "judged": judged}
         return found | self._retrieval(sources, seed)
 
