@@ -45,6 +45,7 @@ SPOKEN = (*A_FIFTH, "streams.0.objectives.0.views.pause=0.4")  # word by word al
 WORD_BY_WORD = (*A_FIFTH, *(f"streams.0.objectives.0.views.{text}" for text in ("seconds=2.8", "steps=14", "captions=6")))
 STRANGERS = ("streams.0.objectives.0.name=controls.walk_among_strangers",)
 FROM_STRANGERS = ("streams.0.objectives.0.name=controls.write_from_strangers",)
+FLOW_FROM_STRANGERS = ("streams.0.objectives.0.name=controls.flow_from_strangers",)
 TEXT = ("streams.0.holdout=0.1",)
 
 TASKS = {
@@ -63,8 +64,8 @@ TASKS = {
     "cubic_puzzle": Task(0.15, "judged.accuracy_time", cut="frozen", real=ORDER, real_overrides=A_FIFTH),  # 24 classes
     "dense_predictive_coding": Task(0.60, "judged.accuracy_temporal", cut="frozen", real=ORDER, real_overrides=A_FIFTH),
     "video_prediction": Task(0.80, cut="frozen", may_fall_below=True, real=ORDER, real_overrides=A_FIFTH),
-    "rgb_flow": Task(0.65, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
-    "rgb_flow_pixel": Task(0.75, cut="frozen", real=ORDER, real_overrides=A_FIFTH),
+    "rgb_flow": Task(0.65, cut_overrides=FLOW_FROM_STRANGERS, real=ORDER, real_overrides=A_FIFTH),
+    "rgb_flow_pixel": Task(0.75, cut_overrides=FLOW_FROM_STRANGERS, real=ORDER, real_overrides=A_FIFTH),
     "colorize": Task(0.05, "judged.better_than_copy", cut="frozen", may_fall_below=True, real=FILMS, real_overrides=A_FIFTH),
     "contrastive_random_walk": Task(0.50, cut_overrides=STRANGERS, real=FILMS, real_overrides=("streams.0.holdout=0.2",)),
     "mil_nce": Task(0.10, "retrieval.text_to_video.R@1", cut="captions_shuffled", words=300, real=TOLD, real_overrides=SPOKEN),

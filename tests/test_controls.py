@@ -1,0 +1,58 @@
+"""The rows of tools/tasks.py and the controls of tools/controls: all can be built, and a control cuts what it says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from mmssl.config import load_config
+from mmssl.encoders.bank import EncoderBank
+from tests.test_rgb_flow import STILL, moving_kinds, towers
+from tests.tiny_av import build, measure, train
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tools"))  # as for the programs there, which name the controls in configs
+
+import tasks as rows  # type: ignore[import-not-found] # noqa: E402
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    import run_tasks  # type: ignore[import-not-found]
+
+    return run_tasks
+
+
+@pytest.mark.parametrize("name", rows.TASKS)
+def test_each_row_makes_a_config_under_each_condition(name, tool, tmp_path):
+    found = list(tool.jobs([name], list(tool.CONDITIONS), 0, tmp_path))
+    assert [job.condition for job in found] >= ["whole", "cut"]
+    for job in found:
+        given = [f"streams.0.data={tmp_path}", *job.overrides]
+        config = load_config(tool.CONFIGS / f"{job.task.config or name}.yaml", given)
+        judged = config.streams[0].objectives[0]["name"]
+        assert judged.startswith("controls.") == (job.condition == "cut" and bool(job.task.cut_overrides))
+
+
+def test_flow_from_strangers_cannot_be_matched_though_the_link_is_there():
+    encoders = towers()
+    objective = build("controls.flow_from_strangers", encoders, **STILL)
+    train(objective, encoders, lambda n, seed: moving_kinds(n, seed), steps=60, rows=32, lr=3e-3)
+    metrics = measure(objective, encoders, lambda n, seed: moving_kinds(n, seed), rows=64)
+    assert metrics["accuracy"] < 0.1  # of 64; what rgb_flow itself reaches is tested beside it
+    judged = objective.eval().judge(moving_kinds(64, 7), EncoderBank(encoders))["accuracy"].values.mean()
+    assert abs(float(judged) - 0.5) < 0.08
+
+
+def test_flow_from_strangers_moves_the_flow_and_nothing_else():
+    encoders = towers()
+    control = build("controls.flow_from_strangers", encoders, **STILL).eval()
+    batch = moving_kinds(6, 1)
+    joint = control.joint(batch, EncoderBank(encoders))
+    rolled = control.flow_head(encoders["flow"](batch["flow"].roll(-1, dims=0)).pooled)
+    torch.testing.assert_close(joint["flow"], rolled)
+    torch.testing.assert_close(joint["video"], control.video_head(encoders["video"](batch["video"]).pooled))
