@@ -80,15 +80,17 @@ def mean_average_precision(scores: ArrayLike, truth: ArrayLike, groups: Sequence
     return Estimate(float(means[0]), float(low), float(high), total)
 
 
-def mean_over_splits(outcomes: Sequence[ArrayLike], groups: Sequence[Sequence[str]]) -> Estimate:
+def mean_over_splits(outcomes: Sequence[ArrayLike], groups: Sequence[Sequence[str]], *, differences: bool = False) -> Estimate:
     """The mean over splits of their mean outcomes, with its interval over groups.
 
     Args:
-        outcomes: for each split the outcomes of its test clips, (N_s,): 0..1, or differences of such (-1..1).
+        outcomes: for each split the outcomes of its test clips, (N_s,): 0..1, or with `differences` those of two such (-1..1).
         groups: for each split the group of each of these clips; one group may be tested in several splits.
+        differences: outcomes are differences.
 
     Returns:
-        an estimate whose `n` is the number of groups. Outcomes that are all 0 or all 1 have Wilson's interval, see `intervals.proportion`.
+        an estimate whose `n` is the number of groups. Resampling cannot see beyond the sample: outcomes that are all 0 or all 1 have Wilson's
+        interval, and differences that are all the same reach as far as they would if so many more groups than Wilson allows differed wholly.
 
     Raises:
         ValueError: a split without clips.
@@ -99,9 +101,12 @@ def mean_over_splits(outcomes: Sequence[ArrayLike], groups: Sequence[Sequence[st
     names = [name for part in groups for name in part]
     total = len(set(names))
     every = np.concatenate(parts)
+    if every.min() == every.max() and differences:
+        value, others = float(every[0]), wilson(0, total).high
+        return Estimate(value, value - others * (value + 1), value + others * (1 - value), total)
     if every.min() == every.max() and every.min() in (0.0, 1.0):
         return wilson(total if every.min() == 1.0 else 0, total)
-    if len(parts) == 1 and total == len(every) and every.min() >= 0:
+    if len(parts) == 1 and total == len(every) and not differences:
         return proportion(every)
     place = {name: number for number, name in enumerate(dict.fromkeys(names))}
     table = np.zeros((total, len(parts), 2))  # group, split: sum of outcomes, clips

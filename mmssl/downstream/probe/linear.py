@@ -20,7 +20,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-STRENGTHS = tuple(float(10.0**power) for power in range(-5, 4))  # C: from almost all weights zero to hardly regularized
+STRENGTHS = tuple(float(10.0**power) for power in range(-5, 6))  # C: from almost all weights zero to hardly regularized
 FALLBACK = 1e-2  # without a validation part
 ITERATIONS = 1000
 
@@ -53,7 +53,9 @@ class Linear:
 
     def about(self) -> dict[str, Any]:
         """For the file of results."""
-        at_edge = bool(self.swept) and self.chosen in (STRENGTHS[0], STRENGTHS[-1])
+        order = sorted(self.swept)
+        inner = {order[0]: order[1], order[-1]: order[-2]} if len(order) > 1 else {}
+        at_edge = self.chosen in inner and self.swept[inner[self.chosen]] < self.swept[self.chosen]
         return {
             "C": self.chosen,
             "validation": {f"{strength:g}": round(figure, 6) for strength, figure in self.swept.items()},

@@ -83,12 +83,13 @@ def speech_commands(folder: Path, ids: Sequence[str]) -> Listing:
     learnt = [tail for tail in sorted(below) if tail.split("/")[0] in words and tail not in validation and tail not in test]
     every = [*learnt, *sorted(validation), *sorted(test)]
     classes = tuple(sorted(words))
+    number_of = {name: number for number, name in enumerate(classes)}
 
     def group(tail: str) -> str:
         found = _SPEAKER.match(tail.split("/")[1])
         return found.group(1) if found else tail
 
-    items = tuple(Item(tail, (classes.index(tail.split("/")[0]),), group(tail)) for tail in every)
+    items = tuple(Item(tail, (number_of[tail.split("/")[0]],), group(tail)) for tail in every)
     ends = (len(learnt), len(learnt) + len(validation), len(every))
     split = Split("1", tuple(range(ends[0])), tuple(range(ends[1], ends[2])), tuple(range(ends[0], ends[1])))
     title = "Speech Commands v2"

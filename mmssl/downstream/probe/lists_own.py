@@ -97,7 +97,8 @@ def csv_root(path: Path) -> Path:
 
 
 def _below(table: Path, name: str, root: Path) -> str:
-    whole = (table.absolute().parent / name).resolve()
+    place = table.absolute().parent / name
+    whole = place.parent.resolve() / place.name  # a clip may itself be a link to elsewhere: the index calls it by its name here
     return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else name
 
 
@@ -110,7 +111,8 @@ def _listing(
     notes = _hints(names, cutting.group, any(row[3] for row in rows))
     kept, left_out = _large_enough(rows, groups, cutting.min_files)
     if left_out:
-        notes.append(f"{len(left_out)} classes with fewer than {cutting.min_files} files are left out: {', '.join(left_out[:8])}")
+        shown = ", ".join(left_out[:8]) + (f" and {len(left_out) - 8} more" if len(left_out) > 8 else "")
+        notes.append(f"left out, having fewer than {cutting.min_files} files or groups: {shown}")
     classes = tuple(sorted({label for place in kept for label in rows[place][1]}))
     number_of = {label: number for number, label in enumerate(classes)}
     items = tuple(
@@ -119,8 +121,8 @@ def _listing(
     )
     if len(classes) < 2 and not multi_label:
         raise InputError(
-            f"{title} has {len(classes)} class ({', '.join(classes) or 'none'}); a probe needs at least 2. Of a folder, give the one that "
-            f"holds the folders of the classes"
+            f"{title} has {len(classes)} class{'es' * (not classes)}{f' with {cutting.min_files} files or groups' * bool(left_out)} "
+            f"({', '.join(classes) or 'none'}); a probe needs at least 2. Of a folder, give the one that holds the folders of the classes"
         )
     parts = [rows[place][2] for place in kept]
     if any(parts):

@@ -37,16 +37,18 @@ def ucf101(folder: Path, ids: Sequence[str]) -> Listing:
         if train.is_file() and test.is_file():
             parts[number] = [[line.split()[0] for line in read_lines(path)] for path in (train, test)]
     names = list(dict.fromkeys(name for part in parts.values() for names in part for name in names))
-    wrong = [name for name in names if len(PurePosixPath(name).parts) != 2]
+    wrong = [name for name in names if name.count("/") != 1]
     if wrong:
         raise InputError(f"{folder} lists {wrong[0]!r}; a line of UCF101's lists begins with Class/v_Class_g01_c01.avi")
-    classes = tuple(sorted({PurePosixPath(name).parts[0] for name in names}))
+    class_of = {name: name.partition("/")[0] for name in names}
+    classes = tuple(sorted(set(class_of.values())))
+    number_of = {name: number for number, name in enumerate(classes)}
 
     def group(name: str) -> str:
         found = _UCF_GROUP.search(PurePosixPath(name).stem)
-        return f"{PurePosixPath(name).parts[0]}/{found.group(1)}" if found else name
+        return f"{class_of[name]}/{found.group(1)}" if found else name
 
-    items = tuple(Item(name, (classes.index(PurePosixPath(name).parts[0]),), group(name)) for name in names)
+    items = tuple(Item(name, (number_of[class_of[name]],), group(name)) for name in names)
     place = {name: number for number, name in enumerate(names)}
     splits = tuple(_split(str(number), part[0], part[1], place) for number, part in parts.items())
     problems = wrong_sizes("UCF101", splits, {str(number): size for number, size in UCF101_SIZES.items()}, len(classes), 101)
@@ -66,9 +68,9 @@ def hmdb51(folder: Path, ids: Sequence[str]) -> Listing:
             rows.setdefault(int(number), []).append((name, words[0], words[1]))
     used = {f"{name}/{clip}": name for part in rows.values() for name, clip, role in part if role != "0"}
     classes = tuple(sorted({name for part in rows.values() for name, _, _ in part}))
+    number_of = {name: number for number, name in enumerate(classes)}
     items = tuple(
-        Item(path, (classes.index(name),), f"{name}/{_HMDB_TAIL.sub('', PurePosixPath(path).stem)}")
-        for path, name in used.items()
+        Item(path, (number_of[name],), f"{name}/{_HMDB_TAIL.sub('', PurePosixPath(path).stem)}") for path, name in used.items()
     )
     place = {item.name: number for number, item in enumerate(items)}
     splits = tuple(

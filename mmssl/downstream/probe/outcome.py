@@ -24,7 +24,7 @@ def outcome(result: Result, bench: Bench) -> dict[str, Any]:
         found = {name: figure.as_json() for name, figure in figures(labelled, trial, result.splits).items()}
         if trial.contender != trained.contender:
             for name, figure in figures(labelled, trained, result.splits, less=trial).items():
-                found[name]["trained_is_better_by"] = figure.overall._asdict()
+                found[name]["trained_minus_this"] = figure.overall._asdict()
         contenders.append({"name": trial.contender, "variant": trial.variant, "figures": found, "fitting": list(trial.about)})
     apart = bool(result.settings.get("leave_one_out"))
     return {
@@ -58,7 +58,7 @@ def outcome_table(found: Mapping[str, Any]) -> Table:
     title = f"{found['probe']} on {found['set']}: {found['classes']} classes, {tested}, {found['views']} views a clip"
     table = Table(title=title, title_justify="left")
     table.add_column("features")
-    for name in ("figure", "value", "95 % interval", "groups", "trained is better by"):
+    for name in ("figure", "value", "95 % interval", "groups", "trained minus this"):
         table.add_column(name, justify="right")
     for row in _rows(found):
         table.add_row(*row)
@@ -74,7 +74,7 @@ def warnings_of(found: Mapping[str, Any]) -> list[str]:
     for contender in found["contenders"]:
         fits = contender["fitting"]
         if any(fit.get("at_edge_of_sweep") for fit in fits):
-            lines.append(f"{contender['name']}: the best C lies at the end of the sweep")
+            lines.append(f"{contender['name']}: the best C lies at the end of the sweep, a better one may lie beyond")
         if not all(fit.get("converged", True) for fit in fits):
             lines.append(f"{contender['name']}: L-BFGS stopped before it converged")
         if any(fit.get("validation_clips") == 0 for fit in fits):
@@ -88,7 +88,7 @@ def _rows(found: Mapping[str, Any]) -> Iterator[list[str]]:
     for contender in found["contenders"]:
         name = f"{contender['name']}, {contender['variant']}" if contender["variant"] else contender["name"]
         for measure, figure in contender["figures"].items():
-            better = figure.get("trained_is_better_by")
+            better = figure.get("trained_minus_this")
             by = "" if better is None else f"{better['value']:+.3f} ({better['low']:+.3f} to {better['high']:+.3f})"
             interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
             yield [name, NAMES.get(measure, measure), f"{figure['value']:.3f}", interval, str(figure["n"]), by]

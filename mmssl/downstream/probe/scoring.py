@@ -81,8 +81,10 @@ def _accuracy(labelled: Labelled, trial: Trial, splits: Sequence[Split], k: int,
         hits = top_k(trial.scores[number], own, k)
         outcomes.append(hits if less is None else hits - top_k(less.scores[number], own, k))
         groups.append([labelled.items[place].group for place in split.test])
-    each = {split.name: mean_over_splits([outcomes[n]], [groups[n]]) for n, split in enumerate(splits)}
-    return Figure(mean_over_splits(outcomes, groups), each)
+    each = {
+        split.name: mean_over_splits([outcomes[n]], [groups[n]], differences=less is not None) for n, split in enumerate(splits)
+    }
+    return Figure(mean_over_splits(outcomes, groups, differences=less is not None), each)
 
 
 def _precision(labelled: Labelled, trial: Trial, splits: Sequence[Split], less: Trial | None) -> Figure:
