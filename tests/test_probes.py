@@ -240,13 +240,13 @@ def test_small_parts_of_training():
     recipe = Recipe(2, 4, 1.0)
     order = list(batches(range(9), recipe, 0))
     assert [epoch for epoch, _ in order] == [0] * 3 + [1] * 3 and {len(rows) for _, rows in order} == {3}
-    assert sorted(sum((rows for epoch, rows in order if epoch == 1), [])) == list(range(9))
+    assert sorted(row for epoch, rows in order if epoch == 1 for row in rows) == list(range(9))
     assert recipe.steps(9) == 6
     rates = [learning_rate(step, peak=1.0, steps=100) for step in range(100)]
     assert max(rates) == 1.0 == rates[9] and rates[0] == 0.1 and rates[-1] < 0.001
     model = finetune.Classifier(build_encoder("frame_resnet", {"size": "tiny"}), 3, mirrored=False)
     layers = layers_of(model)
-    assert list(layers)[0] == "encoder.stages.0.0" and list(layers)[-1] == "classifier"
+    assert next(iter(layers)) == "encoder.stages.0.0" and list(layers)[-1] == "classifier"
     groups = parameter_groups(layers, 0.5)
     assert (groups[-1]["scale"], groups[0]["scale"]) == (1.0, 0.5 ** (len(layers) - 1))
     assert sum(p.numel() for g in groups for p in g["params"]) == sum(p.numel() for p in model.parameters())

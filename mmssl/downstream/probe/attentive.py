@@ -7,7 +7,7 @@ only a map over the picture holds, and the mean loses, can be read this way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -47,7 +47,7 @@ class AttentiveHead(nn.Module):
 
 def train_head(
     bank: Bank,
-    places: Sequence[int],
+    places: NDArray[np.int64],
     targets: NDArray[np.int64],
     classes: int,
     recipe: Recipe,
@@ -70,19 +70,18 @@ def train_head(
     """
     torch.manual_seed(seed_for(seed, Purpose.INIT, "attentive"))
     head = AttentiveHead(bank.rows(places[:1]).shape[-1], classes).to(device)
-    place_of = np.asarray(places, dtype=np.int64)
 
     def data() -> Iterator[tuple[Tensor, Tensor]]:
-        for _, rows in batches(range(len(place_of)), recipe, seed):
-            yield torch.from_numpy(bank.rows(place_of[rows])), torch.from_numpy(targets[rows])
+        for _, rows in batches(range(len(places)), recipe, seed):
+            yield torch.from_numpy(bank.rows(places[rows])), torch.from_numpy(targets[rows])
 
     groups = parameter_groups({"head": list(head.parameters())}, 1.0)
-    fit(head, groups, data(), recipe, steps=recipe.steps(len(place_of)), seed=seed, device=device, on_step=on_step)
+    fit(head, groups, data(), recipe, steps=recipe.steps(len(places)), seed=seed, device=device, on_step=on_step)
     return head.eval()
 
 
 @torch.inference_mode()
-def head_scores(head: AttentiveHead, bank: Bank, places: Sequence[int], device: torch.device) -> NDArray[np.float64]:
+def head_scores(head: AttentiveHead, bank: Bank, places: NDArray[np.int64], device: torch.device) -> NDArray[np.float64]:
     """Logits of the clips at `places`, (n, C)."""
     parts = [
         head(torch.from_numpy(bank.rows(places[start : start + AT_ONCE])).to(device)).double().cpu().numpy()

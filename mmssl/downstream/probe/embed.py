@@ -53,15 +53,17 @@ class Bank:
     def rows(self, places: Sequence[int] | NDArray[np.int64]) -> NDArray[np.floating]:
         """The features of the clips at these positions, in that order: (n, D) float32, or (n, K * L, D) float16."""
         wanted = np.asarray(places, dtype=np.int64)
-        out: NDArray[np.floating] | None = None
+        if not len(wanted):
+            raise ValueError("features of no clips were asked for")
+        parts: list[NDArray[np.floating]] = []
+        order: list[NDArray[np.int64]] = []
         for number in np.unique(wanted // PART):
             part = np.load(self.folder / f"{number:05d}.npy", mmap_mode="r", allow_pickle=False)
             here = np.flatnonzero(wanted // PART == number)
-            if out is None:
-                out = np.empty((len(wanted), *part.shape[1:]), part.dtype)
-            out[here] = part[wanted[here] - number * PART]
-        if out is None:
-            raise ValueError("rows of no clips were asked for")
+            parts.append(part[wanted[here] - number * PART])
+            order.append(here)
+        out = np.empty((len(wanted), *parts[0].shape[1:]), parts[0].dtype)
+        out[np.concatenate(order)] = np.concatenate(parts)
         return out
 
 

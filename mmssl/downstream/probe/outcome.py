@@ -91,7 +91,7 @@ def _rows(found: Mapping[str, Any]) -> Iterator[list[str]]:
             better = figure.get("trained_minus_this")
             by = "" if better is None else f"{better['value']:+.3f} ({better['low']:+.3f} to {better['high']:+.3f})"
             interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
-            yield [name, NAMES.get(measure, measure), f"{figure['value']:.3f}", interval, str(figure["n"]), by]
+            yield [name, NAMES[measure], f"{figure['value']:.3f}", interval, str(figure["n"]), by]
 
 
 def _some(missing: Mapping[str, str]) -> dict[str, Any]:

@@ -138,10 +138,10 @@ def probe_attentive(bench: Bench, recipe: Recipe, rates: Sequence[float], *, cel
     baseline = handmade(bench.cut)
     frozen = _freeze(bench, {**embedders, baseline.name: baseline})
     labelled, several = frozen.labelled, frozen.labelled.listing.multi_label
-    targets, classes = labelled.targets(several), len(labelled.listing.classes)
+    targets, classes, kept = labelled.targets(several), len(labelled.listing.classes), np.array(frozen.kept)
     trials: list[Trial] = []
     for name in embedders:
-        bank, kept = frozen.banks[name], np.array(frozen.kept)
+        bank = frozen.banks[name]
 
         def scores_of(places: tuple[int, ...], test: tuple[int, ...], lr: float, what: str, bank: Bank = bank) -> Scores:
             now, at = with_rate(recipe, lr), kept[list(places)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -50,7 +50,7 @@ class Request:
     lists: Path | None = None  # folder of a protocol's lists, or a CSV file, where they do not lie with the clips
     split: str = "all"
     allow_missing: bool = False
-    cutting: Cutting = Cutting()
+    cutting: Cutting = field(default_factory=Cutting)
 
 
 @dataclass(frozen=True, slots=True)
