@@ -311,7 +311,8 @@ def probe_run(
         result = method(bench)
         bar.add_task("intervals", total=None)
         content = {"run": str(run), "step": loaded.step, "role": chosen, "data": str(request.data), **outcome(result, bench)}
-    file = out or run / f"probe-{result.probe}-{request.data.resolve().name}-{chosen}.json"
+    data = request.data.resolve()
+    file = out or run / f"probe-{result.probe}-{data.stem if data.is_file() else data.name}-{chosen}.json"
     write_evaluation(file, content)
     return {**content, "file": str(file), "read_as": found.sentence}
 

@@ -187,6 +187,8 @@ def test_views_lie_in_the_middles_of_equal_parts(films):
     both = read_views(cut, source, [0.0, 0.25])
     assert both.shape == (2, 3, 3, 8, 8)
     assert torch.equal(both[1], read_views(cut, source, [0.25])[0])
+    woven = read_views(cut, source, [0.0, 0.05, 0.0])  # views may overlap and be the same
+    assert torch.equal(woven[0], woven[2]) and torch.equal(woven[1], read_views(cut, source, [0.05])[0])
     assert read_views(Cut(False, size=8, frames=30, spacing=0.1), source, [0.0]).shape == (1, 30, 3, 8, 8)
     longer = read_views(Cut(True, seconds=2.0, rate=8000), source, [0.0])
     assert longer.shape == (1, 16000) and longer[0, 8000:].abs().max() == 0 < longer[0, :4000].abs().max()
@@ -242,6 +244,8 @@ def test_small_parts_of_training():
     assert [epoch for epoch, _ in order] == [0] * 3 + [1] * 3 and {len(rows) for _, rows in order} == {3}
     assert sorted(row for epoch, rows in order if epoch == 1 for row in rows) == list(range(9))
     assert recipe.steps(9) == 6
+    longer = Recipe(2, 4, 1.0, least_steps=10)
+    assert longer.steps(9) == len(list(batches(range(9), longer, 0))) == 12
     rates = [learning_rate(step, peak=1.0, steps=100) for step in range(100)]
     assert max(rates) == 1.0 == rates[9] and rates[0] == 0.1 and rates[-1] < 0.001
     model = finetune.Classifier(build_encoder("frame_resnet", {"size": "tiny"}), 3, mirrored=False)
@@ -292,6 +296,20 @@ def test_a_part_of_a_protocol_fails_loudly_or_loses_its_name(films, tmp_path):
     assert [split.name for split in one.splits] == ["2"]
     with pytest.raises(InputError, match="no split '4'; it has 1, 2, 3, or all"):
         open_labelled(Request(films, lists=lists, allow_missing=True, split="4"), None)
+
+
+def test_labels_may_lie_apart_from_a_manifest(films, tmp_path):
+    from mmssl.data.index import index_folder
+
+    index_folder(films, tmp_path / "films.parquet", progress=False)
+    names = sorted(path.relative_to(films).with_suffix("").as_posix() for path in films.rglob("*.mp4"))
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"{name},{'ab'['_c01' in name]}\n" for name in names))
+    labelled, found, _ = open_labelled(Request(tmp_path / "films.parquet", lists=tmp_path / "labels.csv"), None)
+    assert found.protocol == "csv" and len(labelled.items) == 12 and labelled.listing.classes == ("a", "b")
+    (films / "labels.csv").write_text((tmp_path / "labels.csv").read_text().replace("_c01,", "_c01.mp4,"))
+    alone, _, _ = open_labelled(Request(films / "labels.csv"), None)
+    (films / "labels.csv").unlink()
+    assert [item.labels for item in alone.items] == [item.labels for item in labelled.items]
 
 
 @pytest.fixture(scope="module")

@@ -134,7 +134,9 @@ def linear(
 def attentive(
     run: Run,
     data: Data,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training part.")] = 20,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training part; default: 20, and more until there are 500 steps.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Clips in a step.")] = 64,
     lr: Annotated[
         str, typer.Option(help="Learning rate; of several, separated by commas, the best on the validation part.")
@@ -165,7 +167,7 @@ def attentive(
     from mmssl.downstream.probe.probes import probe_attentive
 
     rates = numbers(lr, "--lr", float)
-    recipe = Recipe(epochs, batch, rates[0] if rates else 0.0, weight_decay)
+    recipe = Recipe(epochs or 20, batch, 0.0, weight_decay, least_steps=0 if epochs else 500)
 
     def method(bench: Bench) -> Result:
         return probe_attentive(bench, recipe, rates, cells=cells)
@@ -193,7 +195,9 @@ def attentive(
 def finetune(
     run: Run,
     data: Data,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training part.")] = 30,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training part; default: 30, and more until there are 500 steps.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Clips in a step.")] = 32,
     lr: Annotated[
         str, typer.Option(help="Learning rate; of several, separated by commas, the best on the validation part.")
@@ -227,7 +231,7 @@ def finetune(
     from mmssl.downstream.probe.probes import probe_finetune
 
     rates = numbers(lr, "--lr", float)
-    recipe = Recipe(epochs, batch, rates[0] if rates else 0.0, weight_decay, layer_decay)
+    recipe = Recipe(epochs or 30, batch, 0.0, weight_decay, layer_decay, 0 if epochs else 500)
 
     def method(bench: Bench) -> Result:
         return probe_finetune(bench, recipe, rates)

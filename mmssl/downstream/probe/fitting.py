@@ -32,10 +32,15 @@ class Recipe:
     lr: float
     weight_decay: float = 0.05
     layer_decay: float = 1.0  # the learning rate of each layer is that of the one above it times this
+    least_steps: int = 0  # small sets are gone through more often than `epochs`, until there are so many steps
+
+    def epochs_on(self, clips: int) -> int:
+        """How often so many clips are gone through."""
+        return max(self.epochs, math.ceil(self.least_steps / batches_in(clips, self.batch)))
 
     def steps(self, clips: int) -> int:
         """Of the whole training on so many clips."""
-        return self.epochs * batches_in(clips, self.batch)
+        return self.epochs_on(clips) * batches_in(clips, self.batch)
 
 
 def batches_in(clips: int, batch: int) -> int:
@@ -45,7 +50,7 @@ def batches_in(clips: int, batch: int) -> int:
 
 def batches(places: Sequence[int], recipe: Recipe, seed: int) -> Iterator[tuple[int, list[int]]]:
     """(epoch, positions) of each step: every epoch all of `places` in a new order."""
-    for epoch in range(recipe.epochs):
+    for epoch in range(recipe.epochs_on(len(places))):
         order = rng_for(seed, Purpose.EVALUATE, "probe order", epoch).permutation(np.asarray(places, dtype=np.int64))
         for part in np.array_split(order, batches_in(len(order), recipe.batch)):
             yield epoch, part.tolist()

@@ -53,7 +53,7 @@ def folder_classes(root: Path, ids: Sequence[str], cutting: Cutting) -> Listing:
     for name in ids:
         parts = PurePosixPath(name).parts
         rows.append((name, (parts[depth - 1],), PARTS[parts[0].lower()] if parted else "", ""))
-    return _listing("folder", str(root), rows, cutting, multi_label=False)
+    return _listing("folder", root.name, rows, cutting, multi_label=False)
 
 
 def csv_classes(path: Path, root: Path, cutting: Cutting) -> Listing:

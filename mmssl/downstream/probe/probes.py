@@ -149,7 +149,7 @@ def probe_attentive(bench: Bench, recipe: Recipe, rates: Sequence[float], *, cel
             head = train_head(bank, at, targets[list(places)], classes, now, seed=bench.seed, device=bench.device, on_step=step)
             return head_scores(head, bank, kept[list(test)], bench.device)
 
-        trials.append(_swept_trial(bench, labelled, name, rates, scores_of))
+        trials.append(_swept_trial(bench, labelled, name, rates, recipe.steps, scores_of))
     trials += [_linear_trial(bench, frozen, baseline.name), most_frequent(labelled, labelled.splits)]
     return Result("attentive", labelled, labelled.splits, trials, {**asdict(recipe), "lr": list(rates), "cells": cells})
 
@@ -189,7 +189,7 @@ def probe_finetune(bench: Bench, recipe: Recipe, rates: Sequence[float]) -> Resu
             tested = [labelled.sources[place] for place in test]
             return mean_probabilities(model, tested, bench.cut, bench.views, several=several, device=bench.device)
 
-        trials.append(_swept_trial(bench, labelled, name, rates, scores_of))
+        trials.append(_swept_trial(bench, labelled, name, rates, recipe.steps, scores_of))
     trials += [_linear_trial(bench, frozen, baseline.name), most_frequent(labelled, labelled.splits)]
     return Result("finetune", labelled, labelled.splits, trials, {**asdict(recipe), "lr": list(rates)})
 
@@ -254,6 +254,7 @@ def _swept_trial(
     labelled: Labelled,
     name: str,
     rates: Sequence[float],
+    steps_of: Callable[[int], int],
     scores_of: Callable[[tuple[int, ...], tuple[int, ...], float, str], Scores],
 ) -> Trial:
     """Choose the learning rate on the validation part where there are several, then train on all but the test part."""
@@ -273,7 +274,13 @@ def _swept_trial(
         chosen = max(swept, key=lambda rate: (swept[rate], -rate)) if swept else rates[0]
         learnt = tuple(sorted({*split.train, *split.validation}))
         scores.append(scores_of(learnt, split.test, chosen, f"{name}, split {split.name}, lr {chosen:g}"))
-        about.append({"lr": chosen, "validation": {f"{rate:g}": round(value, 6) for rate, value in swept.items()}})
+        about.append(
+            {
+                "lr": chosen,
+                "steps": steps_of(len(learnt)),
+                "validation": {f"{rate:g}": round(value, 6) for rate, value in swept.items()},
+            }
+        )
     return Trial(name, "", tuple(scores), tuple(about))
 
 
