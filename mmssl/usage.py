@@ -6,7 +6,7 @@ The commands and the demo stand on these; they join a run folder (config, data, 
 from __future__ import annotations
 
 import hashlib
-import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -334,6 +334,11 @@ def _untrained(run: Run, role: str) -> Encoder:
 
 def _writable(file: Path) -> None:
     """Before hours of work, not behind them."""
-    folder = next(parent for parent in file.absolute().parents if parent.exists())
-    if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"{file} cannot be written; name a file in a folder of yours with --out")
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(f"{file} is a folder")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{file} cannot be written ({error}); name a file in a folder of yours with --out") from error
