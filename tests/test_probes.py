@@ -84,7 +84,8 @@ def test_knn_tells_a_seeing_encoder_from_a_blind_one(bench):
 
 
 def test_leave_one_out_never_asks_the_same_group(bench):
-    result = probe_knn(bench, ks=[2], leave_one_out=True)
+    result = probe_knn(bench, ks=[2, 50], leave_one_out=True)
+    assert [trial.variant for trial in result.trials[:2]] == ["k = 2", "k = 10"]  # of 12 clips, 2 are of the own group
     assert len(result.splits) == 1 and len(result.splits[0].test) == 12
     found = outcome(result, bench)
     assert found["protocol"] is None and "leave one out" in found["set"]
@@ -97,6 +98,7 @@ def test_linear_probe(bench):
     result = probe_linear(bench)
     found = values(result, bench)
     assert (found["trained"], found["random init"], found["colour histogram"]) == (1.0, 0.5, 1.0)
+    assert "cut into folds by group, each tested on what the others teach" in outcome(result, bench)["notes"]
     fit = result.trials[0].about[0]
     assert (fit["fit"], fit["validation_clips"], len(fit["validation"])) == (
         4,
@@ -130,6 +132,27 @@ def test_sound(films):
     bench = Bench(labelled, PitchEncoder(), PitchEncoder(rate=4000), views=2)
     found = values(probe_knn(bench, ks=[3]), bench)
     assert found["trained k = 3"] == found["mean spectrum k = 3"] == 1.0
+
+
+def test_several_labels_a_clip(films, tmp_path):
+    """Colour is in the features, the label of half the clips of either colour is not: mean average precision lies between 1 and chance."""
+    names = sorted(path.relative_to(films).as_posix() for path in films.rglob("*.mp4"))
+    rows = [f"{name},{name.split('/')[0]}{'|first' * ('_c01' in name)},{name.split('_c')[0]}" for name in names]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,labels,group", *rows]))
+    labelled, _, _ = open_labelled(Request(films, lists=tmp_path / "labels.csv", cutting=Cutting(folds=3)), None)
+    torch.manual_seed(0)
+    encoder, other = (build_encoder("frame_resnet", {"size": "tiny", "pixels": 32, "width": 16}) for _ in range(2))
+    bench, small = Bench(labelled, ColourEncoder(), BlindEncoder(), views=2), Bench(labelled, encoder, other, views=2)
+    for result, on in (
+        (probe_knn(bench, ks=[3]), bench),
+        (probe_linear(bench), bench),
+        (probe_attentive(bench, Recipe(2, 8, 0.0), [1e-2]), bench),
+        (probe_finetune(small, Recipe(1, 8, 0.0), [1e-3]), small),
+    ):
+        found = values(result, on, "mAP")
+        assert all(1 / 3 < value <= 1 for value in found.values())
+        if result.probe in ("knn", "linear"):
+            assert found[next(iter(found))] > found[result.trials[1].contender + (" k = 3" if result.probe == "knn" else "")]
 
 
 def test_knn_votes_as_written_in_the_paper():

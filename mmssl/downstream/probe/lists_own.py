@@ -131,7 +131,6 @@ def _listing(
     else:
         splits = cross_validation(items, classes, folds=cutting.folds, seed=cutting.seed)
         check_splits(items, splits, classes, multi_label, title)
-        notes.append(f"{len(splits)}-fold cross-validation by {_unit(cutting, rows)}: each clip is tested once")
     return Listing(protocol, title, classes, items, splits, multi_label=multi_label, notes=tuple(notes))
 
 
@@ -178,7 +177,3 @@ def _large_enough(
             members.setdefault(label, set()).add(group)
     small = sorted(label for label, of in members.items() if len(of) < least)
     return [place for place, row in enumerate(rows) if not set(row[1]) <= set(small)], small
-
-
-def _unit(cutting: Cutting, rows: Sequence[tuple[str, tuple[str, ...], str, str]]) -> str:
-    return "group" if cutting.group is not None or any(row[3] for row in rows) else "file"

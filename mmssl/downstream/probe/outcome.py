@@ -37,7 +37,7 @@ def outcome(result: Result, bench: Bench) -> dict[str, Any]:
             {"name": split.name, "learnt_from": len({*split.train, *split.validation}), "tested_on": len(split.test)}
             for split in result.splits
         ],
-        "notes": [*listing.problems, *listing.notes],
+        "notes": [*listing.problems, *listing.notes, *_cut(result)],
         "stream": "audio" if bench.cut.sound else "video",
         "views": bench.views,
         "seed": bench.seed,
@@ -82,6 +82,13 @@ def warnings_of(found: Mapping[str, Any]) -> list[str]:
                 f"{contender['name']}: no class has two groups to cut a validation part from, so C was not chosen but taken"
             )
     return lines
+
+
+def _cut(result: Result) -> Iterator[str]:
+    if all(split.name.startswith("fold ") for split in result.splits):
+        items = result.labelled.items
+        unit = "file" if len({item.group for item in items}) == len(items) else "group"
+        yield f"cut into folds by {unit}, each tested on what the others teach"
 
 
 def _rows(found: Mapping[str, Any]) -> Iterator[list[str]]:

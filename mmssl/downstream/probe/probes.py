@@ -7,6 +7,7 @@ of all K views at once. Fine-tuning trains on single views and averages the prob
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -87,7 +88,8 @@ def probe_knn(bench: Bench, *, ks: Sequence[int] = (20, 200), leave_one_out: boo
     if leave_one_out:
         every = tuple(range(len(labelled.items)))
         splits = (Split("leave one out", every, every),)
-    fewest = min(len(split.train) + len(split.validation) for split in splits)
+    own = max(Counter(item.group for item in labelled.items).values()) if leave_one_out else 0  # clips that may not vote
+    fewest = min(len(split.train) + len(split.validation) for split in splits) - own
     ks = sorted({min(k, fewest) for k in ks})
     targets, classes = labelled.targets(labelled.listing.multi_label), len(labelled.listing.classes)
     place = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in labelled.items))}
