@@ -80,7 +80,7 @@ class Labelled:
         """The protocol's name, or how much of it this is."""
         if self.whole:
             return self.listing.title
-        return f"a part of {self.listing.title} ({len(self.items)} of {self.expected} clips; not the protocol)"
+        return f"a part of {self.listing.title} ({len(self.items):,} of {self.expected:,} clips; not the protocol)"
 
     def targets(self, multi_label: bool) -> NDArray[np.int64]:
         """Class numbers (N,), or with `multi_label` 0 and 1 for each class (N, C)."""
