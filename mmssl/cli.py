@@ -24,6 +24,7 @@ COMMANDS = (
     "evaluate",
     "localize",
     "features",
+    "probe",
     "report",
     "bench",
     "doctor",

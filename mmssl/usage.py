@@ -6,13 +6,16 @@ The commands and the demo stand on these; they join a run folder (config, data, 
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mmssl.config import RunConfig
 from mmssl.data.index import open_corpus
 from mmssl.downstream.evaluate import evaluate
 from mmssl.downstream.evaluation_file import evaluation_path, read_calibration, read_evaluation, write_evaluation
@@ -26,6 +29,11 @@ from mmssl.objectives.base import Judges
 from mmssl.run import Run, corpora_of, load_run
 from mmssl.training.log import METRICS_FILE, read_metrics
 from mmssl.types import InputError, MediaError, Source
+
+if TYPE_CHECKING:  # scikit-learn takes a second to import, and only probes need it
+    from mmssl.downstream.probe.probes import Bench, Result
+    from mmssl.downstream.probe.protocols import Request, Stream
+    from mmssl.encoders.base import Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +233,112 @@ def report_run(
         evaluation=evaluation,
         examples=examples,
     )
+
+
+def probe_run(
+    run: Path,
+    request: Request,
+    method: Callable[[Bench], Result],
+    *,
+    role: str | None = None,
+    views: int = 4,
+    seed: int = 0,
+    out: Path | None = None,
+    allow_missing: bool = False,
+    step: int | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Probe an encoder of a run on a labelled set, beside the same encoder with random weights and a hand-made baseline.
+
+    Args:
+        run: folder.
+        request: the set, see `mmssl.downstream.probe.protocols`.
+        method: one of the probes of `mmssl.downstream.probe.probes`, with its own arguments filled in.
+        role: which encoder of the run; None: the first of the stream that the set is about.
+        views: cuts of each clip.
+        seed: of folds, validation parts and trained heads.
+        out: JSON file to write; None: probe-METHOD-DATA-ROLE.json in the run.
+        allow_missing: be content with a part of the set.
+        step: of the checkpoint; None: the newest.
+        device: for the model.
+        progress: show a bar.
+
+    Returns:
+        what was saved, see `mmssl.downstream.probe.outcome`, and "file" and "read_as" beside it.
+
+    Raises:
+        InputError: the run, the set or the options do not serve; clips are missing.
+    """
+    import torch
+
+    from mmssl.downstream.probe.outcome import outcome
+    from mmssl.downstream.probe.probes import Bench
+    from mmssl.downstream.probe.protocols import open_labelled
+
+    loaded = load_run(run, step=step, device=device)
+    streams = _streams_of(loaded.encoders)
+    if role is not None and role not in streams:
+        raise InputError(f"{run} has no encoder of pictures or sound called {role!r}; it has {', '.join(streams) or 'none'}")
+    kinds = set(streams.values())
+    known = streams[role] if role else next(iter(kinds)) if len(kinds) == 1 else None
+    _writable(out or run / "probe.json")
+    labelled, found, stream = open_labelled(request, known)
+    chosen = role or next((name for name, kind in streams.items() if kind == stream), None)
+    if chosen is None:
+        raise InputError(
+            f"{run} has no encoder of {'sound' if stream == 'audio' else 'pictures'}, which {labelled.title} is about"
+        )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def meter(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, visible=done < total)
+
+        bench = Bench(
+            labelled,
+            loaded.encoders[chosen],
+            _untrained(loaded, chosen),
+            views=views,
+            seed=seed,
+            device=torch.device(device),
+            allow_missing=allow_missing,
+            meter=meter,
+        )
+        result = method(bench)
+        bar.add_task("intervals", total=None)
+        content = {"run": str(run), "step": loaded.step, "role": chosen, "data": str(request.data), **outcome(result, bench)}
+    data = request.data.resolve()
+    file = out or run / f"probe-{result.probe}-{data.stem if data.is_file() else data.name}-{chosen}.json"
+    write_evaluation(file, content)
+    return {**content, "file": str(file), "read_as": found.sentence}
+
+
+def _streams_of(encoders: Mapping[str, Encoder]) -> dict[str, Stream]:
+    kinds = {"frame": "video", "video": "video", "audio": "audio"}
+    return {name: cast("Stream", kinds[encoder.modality]) for name, encoder in encoders.items() if encoder.modality in kinds}
+
+
+def _untrained(run: Run, role: str) -> Encoder:
+    """The same encoder with random weights: built from the run's config with another seed, and without weights that were fetched."""
+    resolved = run.config.resolved
+    encoders = {
+        name: {key: None if key == "weights" else value for key, value in values.items()}
+        for name, values in resolved["encoders"].items()
+    }
+    return RunConfig({**resolved, "seed": run.config.seed + 1, "encoders": encoders}).build_encoders()[role].eval()
+
+
+def _writable(file: Path) -> None:
+    """Before hours of work, not behind them."""
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(f"{file} is a folder")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{file} cannot be written ({error}); name a file in a folder of yours with --out") from error
