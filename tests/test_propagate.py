@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmssl.downstream.cells import Cells, cell_shares
+from mmssl.downstream.follow import track
 from mmssl.downstream.metrics.segmentation import score_sequence, summarize
-from mmssl.downstream.propagate import Propagation, cell_labels, look_up, propagate, track
+from mmssl.downstream.propagate import Propagation, look_up, propagate
 from mmssl.downstream.tracking_baselines import drift, stay
 from mmssl.encoders.base import Encoder
 from mmssl.encoders.frame_resnet import FrameResNet
@@ -27,10 +29,11 @@ def naive_look_up(grid, known, settings) -> Tensor:
     for y in range(height):
         for x in range(width):
             near = []
-            for keys, labels in known:
+            for number, (keys, labels) in enumerate(known):
+                anywhere = settings.radius is None or (settings.whole_first and number == 0)
                 for v in range(height):
                     for u in range(width):
-                        if settings.radius is None or (v - y) ** 2 + (u - x) ** 2 <= settings.radius**2:
+                        if anywhere or (v - y) ** 2 + (u - x) ** 2 <= settings.radius**2:
                             near.append((float(grid[y, x] @ keys[v, u]), labels[:, v, u]))
             near.sort(key=lambda pair: -pair[0])
             best = near[: settings.top_k]
@@ -39,11 +42,13 @@ def naive_look_up(grid, known, settings) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize("radius", [None, 0, 2.5, 5])
+@pytest.mark.parametrize(
+    ("radius", "whole_first"), [(None, False), (0, False), (2.5, False), (5, False), (2.5, True), (None, True)]
+)
 @pytest.mark.parametrize("top_k", [1, 7])
-def test_labels_match_the_loop_also_across_tiles(radius, top_k):
+def test_labels_match_the_loop_also_across_tiles(radius, whole_first, top_k):
     torch.manual_seed(0)
-    settings = Propagation(top_k=top_k, radius=radius, temperature=0.3)
+    settings = Propagation(top_k=top_k, radius=radius, temperature=0.3, whole_first=whole_first)
     grid, *keys = F.normalize(torch.randn(3, 19, 18, 5), dim=-1)
     known = [(key, torch.rand(3, 19, 18).softmax(0)) for key in keys]
     torch.testing.assert_close(look_up(grid, known, settings), naive_look_up(grid, known, settings), rtol=1e-4, atol=1e-5)
@@ -113,7 +118,7 @@ class Patches(Encoder):
 def test_a_cells_label_is_the_mean_around_its_centre(offset):
     rng = np.random.default_rng(0)
     mask = rng.integers(0, 3, (16, 24)).astype(np.uint8)
-    labels = cell_labels(mask, np.arange(3, dtype=np.uint8), Patches(offset), (4, 6), (16, 24))
+    labels = cell_shares(mask, np.arange(3, dtype=np.uint8), Cells((4, 6), offset, 4.0, (16, 24), (16, 24)))
     np.testing.assert_allclose(labels.sum(0), 1, rtol=1e-5)
     if offset == 1.5:
         wanted = [

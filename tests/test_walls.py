@@ -136,6 +136,12 @@ def test_a_command_is_one_function_with_an_example(code: str, rules: list[tuple[
     assert breaches_of("mmssl/commands/f.py", DOCUMENTED + code) == rules
 
 
+def test_a_command_of_a_group_lies_beside_it() -> None:
+    code = DOCUMENTED + 'def g():\n    """Do it.\n\n    Example: mmssl f g\n    """\n'
+    assert breaches_of("mmssl/commands/f_g.py", code) == []
+    assert breaches_of("mmssl/commands/fg.py", code) == [(1, "commands")]
+
+
 def test_broken_syntax_is_a_breach_and_no_crash() -> None:
     assert breaches_of("mmssl/a.py", "def f(:\n") == [(1, "syntax")]
 

@@ -138,11 +138,12 @@ def media_library(module: Module) -> Iterator[Finding]:
 
 
 def commands(module: Module) -> Iterator[Finding]:
-    """A command's module holds the one function of that name, whose help ends with an example."""
+    """A command's module holds the one function of that name (of a group's command, `probe_davis` holds `davis`), whose help ends with an example."""
     if not module.within("mmssl/commands/") or module.path.name == "__init__.py" or module.path.stem.startswith("_"):
         return
     public = [n for n in module.tree.body if isinstance(n, FunctionNode) and not n.name.startswith("_")]
-    if [node.name for node in public] != [module.path.stem]:
+    stem = module.path.stem
+    if len(public) != 1 or not f"_{stem}".endswith(f"_{public[0].name}"):
         yield 1, f"must hold one public function, {module.path.stem}; it holds {', '.join(n.name for n in public) or 'none'}"
     for node in public:
         if "Example:" not in (ast.get_docstring(node) or ""):
