@@ -209,9 +209,11 @@ def objects_of(mask: Mask) -> NDArray[np.uint8]:
 
 
 def resized(size: tuple[int, ...], short_side: int | None) -> tuple[int, int]:
-    """(height, width) with `short_side`, the proportions kept."""
+    """(height, width) with `short_side`, the proportions kept; as it is for None. Raises `InputError` for a side of no pixels."""
     if short_side is None:
         return size[0], size[1]
+    if short_side < 1:
+        raise InputError(f"--short-side is {short_side}; give a number of pixels above 0")
     factor = short_side / min(size)
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 

@@ -19,19 +19,21 @@ OPACITY = 0.5
 COLOURS = "tab10"  # ten that are told apart, also by most of the colour-blind
 
 
-def paint(picture: NDArray[np.uint8], found: NDArray[np.uint8], true: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-    """Fill each object of `found` (H, W) with its colour over `picture` (H, W, 3); a white line around those of `true`."""
+def paint(
+    picture: NDArray[np.uint8], found: NDArray[np.uint8], true: NDArray[np.uint8] | None = None, *, edges: bool = False
+) -> NDArray[np.uint8]:
+    """Fill each object of `found` (H, W) with its colour over `picture` (H, W, 3), with `edges` also a line of it around; a white line around those of `true`."""
     shown = picture.copy()
     table = colours()
     inside = (found != 0) & (found != VOID)
     colour = table[(found[inside].astype(int) - 1) % 10]
     shown[inside] = ((1 - OPACITY) * picture[inside] + OPACITY * colour + 0.5).astype(np.uint8)
+    if edges:
+        for number in np.unique(found[inside]):
+            _outline(shown, found == number, tuple(map(int, table[(int(number) - 1) % 10])), _thickness(shown))
     if true is not None:
         for number in np.unique(true[(true != 0) & (true != VOID)]):
-            lines, _ = cv2.findContours((true == number).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            shown = np.asarray(
-                cv2.drawContours(shown, lines, -1, (255, 255, 255), max(1, min(true.shape) // 360)), dtype=np.uint8
-            )
+            _outline(shown, true == number, (255, 255, 255), max(1, min(true.shape) // 360))
     return shown
 
 
@@ -68,6 +70,11 @@ def paint_points(
         cv2.circle(shown, centre, 3 * thick, colour, -1 if sure >= 0.5 else thick, cv2.LINE_AA)
         _write(shown, name, (centre[0] + 6 * thick, centre[1] + 3 * thick), colour)
     return shown
+
+
+def _outline(picture: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, ...], thick: int) -> None:
+    lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, lines, -1, colour, thick)
 
 
 def _thickness(picture: NDArray[np.uint8]) -> int:

@@ -37,7 +37,8 @@ class Propagation:
     whole_first: bool = False  # of the first frame, cells at any distance
 
     def __post_init__(self) -> None:
-        if self.top_k < 1 or self.context < 0 or self.temperature <= 0 or (self.radius is not None and self.radius < 0):
+        reaches = self.radius is None or self.radius >= 0
+        if self.top_k < 1 or self.context < 0 or not self.temperature > 0 or not reaches:
             raise InputError(
                 f"{self}: give top_k >= 1, context >= 0, temperature > 0 and radius >= 0 (or None for the whole picture)"
             )

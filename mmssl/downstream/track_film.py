@@ -6,9 +6,9 @@ The folder that is written: `masks/00000.png` ... (palette PNGs as in DAVIS; not
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import tee
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,13 +94,13 @@ def track_film(
         MediaError: decoding failed on the way.
     """
     check_out(out)
-    if start < 0 or (end is not None and end <= start):
+    if not start >= 0 or (end is not None and not end > start):
         raise InputError(
             f"--start {start:g} and --end {end if end is None else f'{end:g}'} leave no frame; end lies after start, and start at 0 or later"
         )
     if footage.end and start >= footage.end:
         raise InputError(f"--start is {start:g} s, {footage.path} lasts {footage.end:.2f} s; give an earlier one")
-    seen = resized(footage.size, short_side or comfortable_side(sight.encoder, footage.size))
+    seen = resized(footage.size, comfortable_side(sight.encoder, footage.size) if short_side is None else short_side)
     tracked = Tracked(out)
     head = dict(about or {}) | {
         "video": str(footage.path),
@@ -111,16 +111,23 @@ def track_film(
     }
 
     def fill(folder: Path) -> None:
-        for_encoder, for_eyes = tee(footage.play(start, end))
-        pictures = (picture for _, picture in for_encoder)
+        frames: deque[tuple[float, Picture]] = deque()  # those that the encoder has seen and nobody has drawn on yet
+        pictures = _kept(footage.play(start, end), frames)
         if isinstance(given, Objects):
             found = _objects(pictures, given, sight, seen, settings)
         else:
             found = _keypoints(pictures, given, sight, seen, settings)
-        _write(folder, footage, for_eyes, found, head, tracked, start, end, on_frame)
+        _write(folder, footage, frames, found, head, tracked, start, end, on_frame)
 
     make_folder_aside(out, fill)
     return tracked
+
+
+def _kept(played: Iterator[tuple[float, Picture]], frames: deque[tuple[float, Picture]]) -> Iterator[Picture]:
+    """The pictures of what is played, each put into `frames`, too. (`itertools.tee` would hold 57 of them.)"""
+    for moment, picture in played:
+        frames.append((moment, picture))
+        yield picture
 
 
 # What is found in each frame: a picture comes in, `Seen` comes out.
@@ -150,7 +157,7 @@ def _objects(
 
 
 def _seen_objects(picture: Picture, mask: Mask, figures: list[dict[str, Any]], kind: str) -> Seen:
-    drawn = paint(picture, mask)
+    drawn = paint(picture, mask, edges=True)
     if kind == "box":
         drawn = paint_boxes(drawn, {figure["id"]: figure["box"] for figure in figures})
     there = {f"object {figure['id']}": figure["area"] > 0 for figure in figures}
@@ -202,7 +209,7 @@ def confidences(labels: Tensor) -> list[float]:
 def _write(
     folder: Path,
     footage: Footage,
-    frames: Iterator[tuple[float, Picture]],
+    frames: deque[tuple[float, Picture]],
     found: Iterator[Draw],
     head: dict[str, Any],
     tracked: Tracked,
@@ -219,7 +226,8 @@ def _write(
         (folder / "track.json").open("w", encoding="utf-8") as lines,
     ):
         lines.write(json.dumps(head, indent=2)[:-2] + ',\n  "frames": [')
-        for number, ((moment, picture), draw) in enumerate(zip(frames, found, strict=True)):
+        for number, draw in enumerate(found):
+            moment, picture = frames.popleft()
             seen = draw(picture)
             entry = {"frame": number, "time": round(moment, 6)}
             if seen.mask is not None:

@@ -59,7 +59,7 @@ def stay_points(frames: Iterable[Picture], points: Points) -> Iterator[Points]:
 def drift_points(frames: Iterable[Picture], points: Points) -> Iterator[Points]:
     """Points (K, 2) carried from frame to frame by the same flow, forwards: each goes by the flow where it is, mixed bilinearly.
 
-    Outside of the picture the flow of its border counts.
+    Outside of the picture the flow of its border counts; what is nowhere (NaN) stays there.
     """
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     before: NDArray[np.uint8] | None = None
@@ -68,7 +68,7 @@ def drift_points(frames: Iterable[Picture], points: Points) -> Iterator[Points]:
         grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         if before is not None:
             flow = search.calc(before, grey, None)  # type: ignore[call-overload]
-            x, y = (np.ascontiguousarray(column, dtype=np.float32)[:, None] for column in now.T)
+            x, y = (np.nan_to_num(column).astype(np.float32)[:, None] for column in now.T)
             now = now + cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
         before = grey
         yield now.copy()

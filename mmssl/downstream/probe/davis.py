@@ -180,6 +180,8 @@ def evaluate_davis(
             raise InputError(f"{name} has no object in its first frame; is {davis.root} whole?")
         for tracker in trackers:
             found = np.stack(list(_counted(tracker.masks(video.play(), video.masks[0]), on_frame)))
+            if davis.year == 2016:
+                found = (found > 0).astype(np.uint8)
             figures.scores[tracker.name][name] = score_sequence(found, video.masks, objects=objects)
             if masks_out is not None:
                 _keep(masks_out / tracker.name / name, found)
