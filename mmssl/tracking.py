@@ -172,5 +172,6 @@ def _save(folder: Path, name: str, run: Run, content: Mapping[str, Any], rows: s
 @contextmanager
 def _bar(what: str, unit: str, total: int | None, show: bool) -> Iterator[tuple[Progress, TaskID]]:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not show, transient=True) as bar:
+    console = Console(stderr=True)  # where nobody watches, a bar would leave an empty line before what an error says
+    with Progress(*columns, console=console, disable=not (show and console.is_terminal), transient=True) as bar:
         yield bar, bar.add_task(what, total=total)
