@@ -17,6 +17,7 @@ from mmssl.config import load_config
 from mmssl.downstream.palette import write_mask
 from mmssl.downstream.probe import davis as davis_probe
 from mmssl.downstream.probe import jhmdb as jhmdb_probe
+from mmssl.downstream.probe import trackers
 from mmssl.run import start_run
 from mmssl.types import InputError
 from tests.fake_world import tone, write_film
@@ -223,6 +224,7 @@ def test_the_encoder_before_training_is_the_runs_own(run, tmp_path, monkeypatch)
 
 def test_jhmdb_writes_its_figures_beside_the_baselines(capsys, probes, run, jhmdb_root, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(trackers, "SQUEEZED", (64, 64))  # what it is in truth, tests/test_probe_jhmdb.py says
     more = (
         *LITTLE,
         "--out",

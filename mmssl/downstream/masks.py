@@ -16,6 +16,7 @@ from mmssl.downstream.tracking_data import MaskedVideo
 from mmssl.files import make_aside
 
 OPACITY = 0.5
+DOUBT = 0.1  # labels blur from frame to frame: points that are well followed for seconds stay above it
 COLOURS = "tab10"  # ten that are told apart, also by most of the colour-blind
 
 
@@ -59,7 +60,7 @@ def paint_boxes(picture: NDArray[np.uint8], boxes: Mapping[int, Sequence[float] 
 def paint_points(
     picture: NDArray[np.uint8], points: NDArray[np.float64], confidence: NDArray[np.float64], names: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """A disc for each keypoint (K, 2) with its name, a ring where the confidence (K,) is below one half; nothing where one is lost (NaN)."""
+    """A disc for each keypoint (K, 2) with its name, a ring where the confidence (K,) is below `DOUBT`; nothing where one is lost (NaN)."""
     shown, thick = picture.copy(), _thickness(picture)
     for number, (point, sure, name) in enumerate(zip(points, confidence, names, strict=True)):
         if np.isnan(point).any():
@@ -67,7 +68,7 @@ def paint_points(
         centre = (round(point[0]), round(point[1]))
         colour = tuple(map(int, colours()[number % 10]))
         cv2.circle(shown, centre, 4 * thick, (255, 255, 255), thick, cv2.LINE_AA)
-        cv2.circle(shown, centre, 3 * thick, colour, -1 if sure >= 0.5 else thick, cv2.LINE_AA)
+        cv2.circle(shown, centre, 3 * thick, colour, -1 if sure >= DOUBT else thick, cv2.LINE_AA)
         _write(shown, name, (centre[0] + 6 * thick, centre[1] + 3 * thick), colour)
     return shown
 
