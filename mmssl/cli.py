@@ -23,6 +23,7 @@ COMMANDS = (
     "tasks",
     "evaluate",
     "localize",
+    "track",
     "features",
     "probe",
     "report",

@@ -1,8 +1,9 @@
-"""Files that are whole or absent: write aside, fsync, rename."""
+"""Files and folders that are whole or absent: write aside, fsync, rename."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,24 @@ def make_aside(path: Path, fill: Callable[[Path], None]) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def make_folder_aside(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` fill a new folder beside `path`, then put it in place, where nothing or an empty folder may be. A `fill` that fails leaves nothing behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)  # of a process long dead whose number came round again
+        part.mkdir()
+        fill(part)
+        for inside in (part, *part.rglob("*")):
+            sync(inside)
+        if path.is_dir():
+            path.rmdir()  # refuses where there is something in it
+        part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     sync(path.parent)
 
 

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmssl.downstream.cells import Cells, cell_shares
+from mmssl.downstream.follow import track
 from mmssl.downstream.metrics.segmentation import score_sequence, summarize
-from mmssl.downstream.propagate import Propagation, cell_labels, look_up, propagate, track
+from mmssl.downstream.propagate import Propagation, look_up, propagate
 from mmssl.downstream.tracking_baselines import drift, stay
-from mmssl.encoders.base import Encoder
 from mmssl.encoders.frame_resnet import FrameResNet
 from mmssl.encoders.video_resnet import VideoResNet
-from mmssl.types import Features, InputError, InputSpec
+from mmssl.types import InputError
+from tests.moving_squares import Patches, film
 
 # Looking labels up -------------------------------------------------------------------------------------------------------
 
@@ -27,10 +29,11 @@ def naive_look_up(grid, known, settings) -> Tensor:
     for y in range(height):
         for x in range(width):
             near = []
-            for keys, labels in known:
+            for number, (keys, labels) in enumerate(known):
+                anywhere = settings.radius is None or (settings.whole_first and number == 0)
                 for v in range(height):
                     for u in range(width):
-                        if settings.radius is None or (v - y) ** 2 + (u - x) ** 2 <= settings.radius**2:
+                        if anywhere or (v - y) ** 2 + (u - x) ** 2 <= settings.radius**2:
                             near.append((float(grid[y, x] @ keys[v, u]), labels[:, v, u]))
             near.sort(key=lambda pair: -pair[0])
             best = near[: settings.top_k]
@@ -39,11 +42,13 @@ def naive_look_up(grid, known, settings) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize("radius", [None, 0, 2.5, 5])
+@pytest.mark.parametrize(
+    ("radius", "whole_first"), [(None, False), (0, False), (2.5, False), (5, False), (2.5, True), (None, True)]
+)
 @pytest.mark.parametrize("top_k", [1, 7])
-def test_labels_match_the_loop_also_across_tiles(radius, top_k):
+def test_labels_match_the_loop_also_across_tiles(radius, whole_first, top_k):
     torch.manual_seed(0)
-    settings = Propagation(top_k=top_k, radius=radius, temperature=0.3)
+    settings = Propagation(top_k=top_k, radius=radius, temperature=0.3, whole_first=whole_first)
     grid, *keys = F.normalize(torch.randn(3, 19, 18, 5), dim=-1)
     known = [(key, torch.rand(3, 19, 18).softmax(0)) for key in keys]
     torch.testing.assert_close(look_up(grid, known, settings), naive_look_up(grid, known, settings), rtol=1e-4, atol=1e-5)
@@ -89,31 +94,11 @@ def test_bad_settings_are_named(bad):
 # Where cells lie ---------------------------------------------------------------------------------------------------------
 
 
-class Patches(Encoder):
-    """The pixels of each 4 x 4 square; `offset` says where else the cells claim to be centred."""
-
-    modality = "frame"
-
-    def __init__(self, offset: float = 1.5) -> None:
-        super().__init__(dim=48, spec=InputSpec(), arguments={})
-        self.grid_stride, self.grid_offset = 4.0, offset
-        self.anchor = nn.Parameter(torch.zeros(1))
-        self.least = 4
-        self.seen: list[Tensor] = []
-
-    def forward(self, x, valid=None):
-        self.seen.append(x)
-        x = x.float() / (255 if x.dtype == torch.uint8 else 1) - 0.5
-        grid = F.unfold(x.flatten(0, 1), 4, stride=4).unflatten(2, (x.shape[3] // 4, x.shape[4] // 4))
-        grid = grid.permute(0, 2, 3, 1).unflatten(0, x.shape[:2]) + self.anchor
-        return Features(grid.mean((1, 2, 3)), grid)
-
-
 @pytest.mark.parametrize("offset", [1.5, 0.0])
 def test_a_cells_label_is_the_mean_around_its_centre(offset):
     rng = np.random.default_rng(0)
     mask = rng.integers(0, 3, (16, 24)).astype(np.uint8)
-    labels = cell_labels(mask, np.arange(3, dtype=np.uint8), Patches(offset), (4, 6), (16, 24))
+    labels = cell_shares(mask, np.arange(3, dtype=np.uint8), Cells((4, 6), offset, 4.0, (16, 24), (16, 24)))
     np.testing.assert_allclose(labels.sum(0), 1, rtol=1e-5)
     if offset == 1.5:
         wanted = [
@@ -126,29 +111,6 @@ def test_a_cells_label_is_the_mean_around_its_centre(offset):
 
 
 # Videos ------------------------------------------------------------------------------------------------------------------
-
-
-def film(
-    frames: int = 8, step: int = 4, size=(64, 96), noise: float = 6.0, tiled: bool = True
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Two textured squares, one going right and one down by a cell a frame, before a wall; and their masks (T, H, W).
-
-    The wall is `tiled`, alike in all cells, so that what comes into sight from behind a thing has been seen elsewhere.
-    """
-    rng = np.random.default_rng(1)
-    blocks = np.tile(rng.integers(60, 200, (2, 2, 3)), (size[0] // 4, size[1] // 4, 1))
-    blocks = blocks if tiled else rng.integers(60, 200, (size[0] // 2, size[1] // 2, 3))
-    wall = np.kron(blocks, np.ones((2, 2, 1)))[: size[0], : size[1]]
-    wall = np.pad(wall, ((0, size[0] - wall.shape[0]), (0, size[1] - wall.shape[1]), (0, 0)), mode="edge")
-    things = [np.kron(rng.integers(0, 256, (10, 10, 3)), np.ones((2, 2, 1))) for _ in range(2)]
-    pictures, masks = [], np.zeros((frames, *size), dtype=np.uint8)
-    for t in range(frames):
-        picture = wall.copy()
-        for number, (top, left) in enumerate(((8, 8 + step * t), (8 + step * t, 72)), start=1):
-            picture[top : top + 20, left : left + 20] = things[number - 1]
-            masks[t, top : top + 20, left : left + 20] = number
-        pictures.append((picture + rng.normal(0, noise, picture.shape)).clip(0, 255).astype(np.uint8))
-    return pictures, masks
 
 
 def judged(found, masks):

@@ -183,3 +183,19 @@ def test_levels():
     assert level(np.ones(10)) == pytest.approx(0.0)
     assert level(0.1 * np.ones(10)) == pytest.approx(-20.0)
     assert level(np.zeros(10)) == -120.0
+
+
+def test_only_the_sound_between_two_moments_goes_in(tmp_path):
+    """A click at 1.2 s of the original is heard 0.5 s into a film that begins at 0.7 s; what comes after its end is left out."""
+    original = click_film(tmp_path / "film.mp4", at=1.2, seconds=4.0)
+    with FilmWriter(tmp_path / "part.mp4", size=(64, 96), fps=10.0, sound=original, begin=0.7, end=2.0) as film:
+        for k in range(13):
+            film.write(k / 10, np.full((64, 96, 3), 255 if k == 5 else 20, np.uint8))
+    flash, click = flash_and_click(tmp_path / "part.mp4")
+    assert flash == pytest.approx(0.5, abs=1e-3)
+    assert click == pytest.approx(0.5, abs=0.03)
+    rate, channels = sound_format(original)
+    for begin, end in ((0.0, None), (0.7, 2.0), (0.0, 0.01), (3.99, 9.0)):
+        whole = np.concatenate(list(sound_blocks(original, rate, channels)), axis=1)
+        part = np.concatenate([np.zeros((channels, 0)), *sound_blocks(original, rate, channels, begin=begin, end=end)], axis=1)
+        np.testing.assert_array_equal(part, whole[:, round(begin * rate) : None if end is None else round(end * rate)])

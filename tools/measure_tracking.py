@@ -24,16 +24,17 @@ from numpy.typing import NDArray
 
 from mmssl.bench.result import machine
 from mmssl.config import load_config
+from mmssl.downstream.cells import Mask
+from mmssl.downstream.follow import Picture, sight_of, track
 from mmssl.downstream.masks import mask_film
 from mmssl.downstream.metrics.segmentation import Scores, score_sequence, summarize
-from mmssl.downstream.propagate import Mask, Picture, Prepare, Propagation, track
+from mmssl.downstream.propagate import Propagation
 from mmssl.downstream.tracking_baselines import drift, stay
 from mmssl.downstream.tracking_data import MASKS, MaskedVideo, davis_sequences, toy_sequences
 from mmssl.encoders.base import Encoder
 from mmssl.files import write_aside
-from mmssl.objectives.base import Objective, Tracks
+from mmssl.objectives.base import Objective
 from mmssl.run import load_run
-from mmssl.types import InputError
 
 Tracker = Callable[[Iterator[Picture], Mask], Iterator[Mask]]
 
@@ -85,15 +86,10 @@ def _trained(run: Path, given: argparse.Namespace, settings: Propagation) -> Tra
 def _tracker(
     encoders: dict[str, Encoder], objectives: dict[str, Objective], given: argparse.Namespace, settings: Propagation
 ) -> Tracker:
-    able = {name: objective for name, objective in objectives.items() if isinstance(objective, Tracks)}
-    name = given.objective or next(iter(able), None)
-    if name not in able:
-        raise InputError(f"objective {name} says nothing of tracking; of this run these do: {', '.join(able) or 'none'}")
-    encoder = encoders["video"].to(given.device).eval()
-    objective = objectives[name].to(given.device).eval()
-    assert isinstance(objective, Tracks)
-    prepare: Prepare = objective.picture
-    return lambda frames, mask: track(frames, mask, encoder, settings=settings, prepare=prepare, short_side=given.short_side)
+    sight = sight_of(encoders, objectives, given.objective, device=given.device)
+    return lambda frames, mask: track(
+        frames, mask, sight.encoder, settings=settings, prepare=sight.prepare, short_side=given.short_side
+    )
 
 
 def measure(videos: list[MaskedVideo], method: Method, kept: dict[str, Any], given: argparse.Namespace) -> dict[str, Scores]:

@@ -40,6 +40,7 @@ class FilmWriter:
         size: (height, width) of the pictures; both even.
         fps: nominal pictures a second (stamps are free).
         sound: the film whose sound goes in, None for a silent film.
+        begin, end: seconds of that film's clock between which its sound goes in, None for all of the rest; `begin` is the new film's 0.
         quality: constant rate factor of x264, lower is better.
 
     Raises:
@@ -47,7 +48,17 @@ class FilmWriter:
         MediaError: the sound cannot be read.
     """
 
-    def __init__(self, path: Path, *, size: tuple[int, int], fps: float, sound: Path | None = None, quality: int = 20) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: tuple[int, int],
+        fps: float,
+        sound: Path | None = None,
+        begin: float = 0.0,
+        end: float | None = None,
+        quality: int = 20,
+    ) -> None:
         if size[0] % 2 or size[1] % 2:
             raise ValueError(f"H.264 with 4:2:0 colour needs even sizes, got {size[1]} x {size[0]}")
         self._container: OutputContainer = av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"})
@@ -68,7 +79,7 @@ class FilmWriter:
             stream = self._container.add_stream("aac", rate=rate_hz, layout="mono" if channels == 1 else "stereo")
             assert isinstance(stream, AudioStream)
             stream.bit_rate = 96_000 * channels
-            self._sound, self._blocks = stream, sound_blocks(sound, rate_hz, channels)
+            self._sound, self._blocks = stream, sound_blocks(sound, rate_hz, channels, begin=begin, end=end)
 
     def __enter__(self) -> FilmWriter:
         return self
@@ -84,7 +95,7 @@ class FilmWriter:
             self._container.close()
 
     def write(self, moment: float, picture: NDArray[np.uint8]) -> None:
-        """Show `picture` (H, W, 3) RGB from `moment` (seconds on the original's clock; rising) on."""
+        """Show `picture` (H, W, 3) RGB from `moment` (seconds on the original's clock, after `begin`; rising) on."""
         frame = VideoFrame.from_ndarray(picture, format="rgb24").reformat(
             format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
         )
@@ -121,8 +132,10 @@ def sound_format(path: Path) -> tuple[int, int]:
     return min((r for r in AAC_RATES if r >= min(rate, 48_000)), default=48_000), channels
 
 
-def sound_blocks(path: Path, rate: int, channels: int) -> Iterator[NDArray[np.float32]]:
-    """The sound of a film from time 0.0 of its clock on: gapless blocks (channels, 1024), the last one shorter.
+def sound_blocks(
+    path: Path, rate: int, channels: int, *, begin: float = 0.0, end: float | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """The sound of a film from `begin` (seconds of its clock) to `end` or its own end: gapless blocks (channels, 1024), the last one shorter.
 
     Silence fills a late start, gaps, and packets that cannot be decoded; what overlaps is cut.
 
@@ -130,7 +143,7 @@ def sound_blocks(path: Path, rate: int, channels: int) -> Iterator[NDArray[np.fl
         MediaError: the file cannot be opened or has no sound.
     """
     rest = np.zeros((channels, 0), dtype=np.float32)
-    for piece in _on_the_clock(path, rate, channels):
+    for piece in _between(_on_the_clock(path, rate, channels), round(begin * rate), None if end is None else round(end * rate)):
         rest = np.concatenate([rest, piece], axis=1)
         whole = rest.shape[1] - rest.shape[1] % BLOCK
         for start in range(0, whole, BLOCK):
@@ -138,6 +151,16 @@ def sound_blocks(path: Path, rate: int, channels: int) -> Iterator[NDArray[np.fl
         rest = rest[:, whole:]
     if rest.shape[1]:
         yield np.ascontiguousarray(rest)
+
+
+def _between(pieces: Iterator[NDArray[np.float32]], first: int, last: int | None) -> Iterator[NDArray[np.float32]]:
+    """Samples `first` to before `last` of a sound that comes in pieces."""
+    place = 0
+    for piece in pieces:
+        if last is not None and place >= last:
+            return
+        yield piece[:, max(0, first - place) : None if last is None else last - place]
+        place += piece.shape[1]
 
 
 def _on_the_clock(path: Path, rate: int, channels: int) -> Iterator[NDArray[np.float32]]:

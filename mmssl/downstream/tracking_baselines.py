@@ -1,4 +1,4 @@
-"""What tracking costs nothing to reach: the mask stays where it is, or goes where optical flow takes it."""
+"""What tracking costs nothing to reach: masks and points stay where they are, or go where optical flow takes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mmssl.downstream.propagate import Mask, Picture
+from mmssl.downstream.cells import Mask, Points
+from mmssl.downstream.follow import Picture
 
 
 def stay(frames: Iterable[Picture], mask: Mask) -> Iterator[Mask]:
@@ -47,3 +48,27 @@ def drift(frames: Iterable[Picture], mask: Mask) -> Iterator[Mask]:
         ]
         before = grey
         yield objects[np.stack(shares).argmax(axis=0)].astype(np.uint8)
+
+
+def stay_points(frames: Iterable[Picture], points: Points) -> Iterator[Points]:
+    """The first frame's points (K, 2) for every frame."""
+    for _ in frames:
+        yield points.copy()
+
+
+def drift_points(frames: Iterable[Picture], points: Points) -> Iterator[Points]:
+    """Points (K, 2) carried from frame to frame by the same flow, forwards: each goes by the flow where it is, mixed bilinearly.
+
+    Outside of the picture the flow of its border counts; what is nowhere (NaN) stays there.
+    """
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    before: NDArray[np.uint8] | None = None
+    now = points.copy()
+    for picture in frames:
+        grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        if before is not None:
+            flow = search.calc(before, grey, None)  # type: ignore[call-overload]
+            x, y = (np.nan_to_num(column).astype(np.float32)[:, None] for column in now.T)
+            now = now + cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+        before = grey
+        yield now.copy()

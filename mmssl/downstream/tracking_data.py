@@ -44,10 +44,15 @@ def davis_sequences(root: Path, *, resolution: str = "480p") -> list[MaskedVideo
         raise InputError(
             f"{root} has no sequences: {folder} should hold a folder of masks for each, and {PICTURES}/{resolution} its frames"
         )
-    return [_davis_sequence(Path(root), resolution, name) for name in names]
+    return [davis_sequence(Path(root), name, resolution=resolution) for name in names]
 
 
-def _davis_sequence(root: Path, resolution: str, name: str) -> MaskedVideo:
+def davis_sequence(root: Path, name: str, *, resolution: str = "480p") -> MaskedVideo:
+    """One sequence of such a folder.
+
+    Raises:
+        MediaError: it lacks pictures or masks, or they differ in number or size.
+    """
     masks = sorted((root / MASKS / resolution / name).glob("*.png"))
     pictures = sorted((root / PICTURES / resolution / name).glob("*.jpg"))
     if not masks or [path.stem for path in masks] != [path.stem for path in pictures]:

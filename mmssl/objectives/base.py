@@ -88,7 +88,7 @@ class Localizes(Protocol):
 
 @runtime_checkable
 class Tracks(Protocol):
-    """An objective whose encoder's cells can be followed from frame to frame: what `mmssl.downstream.propagate` uses."""
+    """An objective whose encoder's cells can be followed from frame to frame: what `mmssl.downstream.follow` uses."""
 
     def picture(self, frames: Tensor) -> Tensor:
         """What the encoder is to be given of frames (N, T, 3, H, W), uint8: as the objective showed them in training."""

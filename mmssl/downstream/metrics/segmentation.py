@@ -83,20 +83,23 @@ def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return (mask != grown[:-1, 1:]) | (mask != grown[1:, :-1]) | (mask != grown[1:, 1:])
 
 
-def score_sequence(found: Labels, true: Labels, *, protocol: Protocol = "semi-supervised") -> Scores:
+def score_sequence(
+    found: Labels, true: Labels, *, protocol: Protocol = "semi-supervised", objects: Sequence[int] | None = None
+) -> Scores:
     """J and F of all objects of one sequence.
 
     Args:
         found: what a tracker says (T, H, W).
-        true: the truth (T, H, W); the objects are those that it names anywhere.
+        true: the truth (T, H, W).
         protocol: which frames count, see the module.
+        objects: numbers that are scored; None: those that the truth names anywhere.
 
     Raises:
         ValueError: shapes differ, no object is named, or no frame is left to count.
     """
     if found.shape != true.shape or true.ndim != 3:
         raise ValueError(f"found {found.shape} and true {true.shape} must both be (T, H, W) of the same video")
-    objects = tuple(int(k) for k in np.unique(true) if k not in (0, VOID))
+    objects = tuple(int(k) for k in (np.unique(true) if objects is None else objects) if k not in (0, VOID))
     if not objects:
         raise ValueError("the truth names no object: there is nothing to score")
     if protocol == "semi-supervised":
