@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from numpy.typing import NDArray
+
 from mmssl.downstream.analysis import Analysis
-from mmssl.downstream.calibration import Calibration
 from mmssl.downstream.drawing import Drawn
 from mmssl.downstream.film import Film
 from mmssl.downstream.regions import HOT, Maximum, Reader, Region
@@ -41,7 +42,7 @@ def write_findings(
         **about,
         "calibration": scale.origin,
         "score_threshold": None if scale.origin == "none" else _short(scale.threshold),
-        "box_threshold": _short(box_threshold(scale)),
+        "box_threshold": _short(box_threshold(scale.low, scale.high)),
         "sources": _about_sources(what),
     }
     with path.open("w", encoding="utf-8") as file:
@@ -54,9 +55,12 @@ def write_findings(
         file.write("\n ]\n}\n")
 
 
-def box_threshold(scale: Calibration) -> float:
-    """The cosine from which a region is boxed: heat of one half, where the film draws its line."""
-    return scale.low + HOT * (scale.high - scale.low)
+def box_threshold(low: float, high: float, peak: float = float("inf")) -> float:
+    """The cosine from which a region is boxed: heat of one half, where the film draws its line, or halfway up a map whose peak is lower.
+
+    A moment at which something is claimed to sound then has a box, unless smoothing has brought its map below all heat.
+    """
+    return low + min(HOT * (high - low), max(0.0, peak - low) / 2)
 
 
 def _write_window(file: TextIO, index: int, found: Analysis, what: Drawn, reader: Reader, seconds: float) -> None:
@@ -71,8 +75,7 @@ def _write_window(file: TextIO, index: int, found: Analysis, what: Drawn, reader
         "score": _short(what.scores[index]),
         "confidence": _short(float(what.confidence[index])),
         "level_dbfs": round(found.levels[index], 1),
-        "maximum": _point(reader.maximum(cosines)),
-        "boxes": [_box(region) for region in reader.regions(cosines, box_threshold(what.scale))] if seen else [],
+        **_places(reader, cosines, what.scale.low, what.scale.high, boxed=seen),
     }
     if what.sources is not None and what.source_maps is not None and what.heard is not None:
         maps = what.source_maps.rows(index, index + 1)[0]
@@ -80,8 +83,7 @@ def _write_window(file: TextIO, index: int, found: Analysis, what: Drawn, reader
             {
                 "name": name,
                 "heard": seen and int(what.heard[index]) == k,
-                "maximum": _point(reader.maximum(maps[k])),
-                "boxes": [_box(region) for region in reader.regions(maps[k], float(low + HOT * (high - low)))] if seen else [],
+                **_places(reader, maps[k], float(low), float(high), boxed=seen),
             }
             for k, (name, low, high) in enumerate(zip(what.sources.names, what.sources.low, what.sources.high, strict=True))
         ]
@@ -95,6 +97,12 @@ def _about_sources(what: Drawn) -> list[dict[str, Any]]:
         {"name": name, "kind": what.sources.kind, "clearest": None if at is None else _short(at)}
         for name, at in zip(what.sources.names, what.sources.clearest, strict=True)
     ]
+
+
+def _places(reader: Reader, cosines: NDArray[Any], low: float, high: float, *, boxed: bool) -> dict[str, Any]:
+    peak = reader.maximum(cosines)
+    hot = reader.regions(cosines, box_threshold(low, high, peak.cosine)) if boxed and peak.cosine > low else []
+    return {"maximum": _point(peak), "boxes": [_box(region) for region in hot]}
 
 
 def _point(found: Maximum) -> dict[str, float]:
