@@ -144,6 +144,7 @@ def localize_run(
     objective: str | None = None,
     fps: float = 10.0,
     smooth: float = 0.0,
+    steady: float = 0.0,
     stereo: bool = False,
     sources: int = 0,
     classes: Path | None = None,
@@ -156,7 +157,7 @@ def localize_run(
     Raises:
         InputError: the run has no objective that localizes, the film cannot be read, or an option cannot be.
     """
-    options = Options(fps=fps, smooth=smooth, stereo=stereo, sources=sources, classes=classes)
+    options = Options(fps=fps, smooth=smooth, steady=steady, stereo=stereo, sources=sources, classes=classes)
     options.check()
     loaded = load_run(run, step=step, device=device)
     name = choose(loaded.objectives, objective)

@@ -1,6 +1,7 @@
 """What `localize` writes beside its film, and each of its options, on planted links whose answers are exact."""
 
 import json
+from pathlib import Path
 
 import av
 import numpy as np
@@ -100,7 +101,7 @@ def test_smoothing_averages_maps_and_scores_and_says_so(film, tmp_path):
         assert averaged[k] == pytest.approx(np.mean([raw[j] for j in near], axis=0), abs=2e-3)
         assert smooth.scores[k] == pytest.approx(np.mean([plain.scores[j] for j in near]))
     assert plain.notes == ""
-    assert "smoothed over 0.4 s" in smooth.sentence()
+    assert "Smoothed over 0.4 s." in smooth.sentence()
     assert written(smooth)["smooth_seconds"] == 0.4
     assert str(np.load(smooth.maps)["notes"]) == "smoothed over 0.4 s"
 
@@ -109,6 +110,14 @@ def test_smoothing_averages_maps_and_scores_and_says_so(film, tmp_path):
             return container.streams.video[0].height
 
     assert height(smooth.film) > height(plain.film)  # a line more, that tells of it
+
+
+def test_steady_claims_leave_the_maps_alone(film, tmp_path):
+    plain, steady = found_in(film, tmp_path), found_in(film, tmp_path / "steady", Options(steady=0.4))
+    assert steady.scores == pytest.approx(smooth_values(plain.times, plain.scores, 0.4))
+    first, second = ([w["maximum"] for w in written(found)["windows"]] for found in (plain, steady))
+    assert first == second
+    assert steady.notes == "claims steadied over 0.4 s"
 
 
 def test_smoothing_of_values_has_a_naive_twin():
@@ -132,7 +141,7 @@ def test_stereo_tells_two_alike_apart_only_where_it_is_asked_for(tmp_path, gains
     where = [at(told["windows"], 0.5)["maximum"]["x"] for told in (plain, used)]
     assert (where[1] < 48) == (side == "left")
     assert (plain["stereo"], used["stereo"]) == ("ignored", "prior")
-    assert used["notes"] == "with a hand-made stereo prior"
+    assert used["notes"] == "a hand-made stereo prior was used"
     assert plain["windows"][5]["score"] == used["windows"][5]["score"]
 
 
@@ -240,6 +249,8 @@ def test_examples_that_cannot_serve_are_told_by_name(film, tmp_path):
         (Options(sources=9), "--sources is 9"),
         (Options(smooth=-1), "--smooth is -1"),
         (Options(smooth=float("nan")), "--smooth is nan"),
+        (Options(steady=61), "--steady is 61"),
+        (Options(sources=2, classes=Path("sounds")), "give one of the two"),
         (Options(fps=float("nan")), "--fps is nan"),
     ],
 )

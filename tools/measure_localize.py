@@ -57,6 +57,8 @@ class Film:
     cells: NDArray[np.float32]  # (M, h, w, D)
     sounds: NDArray[np.float32]  # (M, D)
     kept: list[tuple[float, Features, Features]]
+    video: Features
+    audio: Features
 
     @property
     def heard(self) -> NDArray[np.bool_]:
@@ -112,7 +114,7 @@ def measure(run: Path, world: Path, clips: int) -> Measured:
         several_sources(found.sources, film, pairing, scale, classes)
         stereo(found.stereo, film, pairing)
         if before is not None:
-            smoothing(found.smoothing, film, before, scale)
+            smoothing(found.smoothing, film, before, pairing, scale.threshold)
         before = film
         print(f"\r{run.name} {number + 1}/{len(videos)}", end="", file=sys.stderr)
     print(file=sys.stderr)
@@ -138,7 +140,13 @@ def encode(pairing: Pairing, path: Path) -> Film:
         np.concatenate([pairing.cells(part.video).mean(axis=1) for part in parts]),
         np.concatenate([pairing.embed(pairing.shape.audio, part.audio) for part in parts]),
         kept,
+        _together([part.video for part in parts]),
+        _together([part.audio for part in parts]),
     )
+
+
+def _together(parts: list[Features]) -> Features:
+    return Features(torch.cat([part.pooled for part in parts]), torch.cat([part.grid for part in parts]))
 
 
 def examples(pairing: Pairing) -> dict[str, NDArray[np.float32]]:
@@ -273,26 +281,23 @@ def stereo(table: Table, film: Film, pairing: Pairing) -> None:
     put(table, "use - ignore", "pointing", float(np.mean(used) - np.mean(plain)))
 
 
-def smoothing(table: Table, film: Film, other: Film, scale: Calibration) -> None:
-    """Pointing and claims, averaged over time; a wrong sound is that of the clip before."""
+def smoothing(table: Table, film: Film, other: Film, pairing: Pairing, threshold: float) -> None:
+    """Pointing and claims, averaged over time; a wrong sound is that of the clip before, at the same moment."""
     own = np.einsum("mhwd,md->mhw", film.cells, film.sounds)
     length = min(len(film.times), len(other.times))
-    wrong = np.einsum("mhwd,md->mhw", film.cells[:length], other.sounds[:length])
-    struck = [k for k, _ in truths(film)]
-    loud = np.flatnonzero(other.heard[:length])
+    scores, wrong = (np.diagonal(pairing.scores(film.video, audio)) for audio in (film.audio, other.audio))
+    struck, loud = [k for k, _ in truths(film)], np.flatnonzero(other.heard[:length])
     for seconds in SMOOTH:
-        name = f"`--smooth {seconds:g}`"
+        name = f"{seconds:g} s"
         if struck:
             put(table, name, "pointing", float(np.mean(pointing(smooth_values(film.times, own, seconds), film))))
-            score = smooth_values(film.times, own.max(axis=(1, 2)), seconds)
-            put(table, name, "own sound said to be in view", float((score[struck] >= scale.threshold).mean()))
-            claims = score[film.heard] >= scale.threshold
-            put(
-                table, name, "changes of the claim a second", float(np.abs(np.diff(claims)).sum() / max(1, len(claims) - 1) * FPS)
-            )
+            claims = smooth_values(film.times, scores, seconds) >= threshold
+            put(table, name, "own sound said to be in view", float(claims[struck].mean()))
+            changes = np.abs(np.diff(claims[film.heard].astype(int)))
+            put(table, name, "changes of the claim a second", float(changes.sum() / max(1, len(changes)) * FPS))
         if len(loud):
-            score = smooth_values(film.times[:length], wrong.max(axis=(1, 2)), seconds)
-            put(table, name, "wrong sound said not to be", float((score[loud] < scale.threshold).mean()))
+            claims = smooth_values(film.times[:length], wrong[:length], seconds) >= threshold
+            put(table, name, "wrong sound said not to be", float((~claims[loud]).mean()))
 
 
 def put(table: Table, method: str, measure_: str, value: float) -> None:

@@ -38,22 +38,29 @@ __all__ = ["Localization", "Options", "localize", "look_at", "seen_size", "shown
 class Options:
     """What a user may ask for beside the plain maps. Nothing is on by itself.
 
-    smooth: seconds over which maps and scores are averaged. stereo: lower the map where the level of the two channels says that the sound is not.
+    smooth: seconds over which maps and scores are averaged. steady: the same for scores alone, which makes claims flicker less. stereo: lower the map where the level of the two channels says that the sound is not.
     sources: how many sources to find by clustering, 0 for none. classes: a folder of example sounds, a source for each class.
     """
 
     fps: float = 10.0  # maps a second
     smooth: float = 0.0
+    steady: float = 0.0
     stereo: bool = False
     sources: int = 0
     classes: Path | None = None
+
+    @property
+    def score_window(self) -> float:
+        """Seconds over which scores are averaged."""
+        return max(self.smooth, self.steady)
 
     def check(self) -> None:
         """Raise `InputError` for a value that cannot be."""
         if not 0 < self.fps <= 120:
             raise InputError(f"--fps is {self.fps:g}; give a number of maps a second above 0 and up to 120")
-        if not 0 <= self.smooth <= 60:
-            raise InputError(f"--smooth is {self.smooth:g}; give seconds from 0 (off) to 60")
+        for name, seconds in (("smooth", self.smooth), ("steady", self.steady)):
+            if not 0 <= seconds <= 60:
+                raise InputError(f"--{name} is {seconds:g}; give seconds from 0 (off) to 60")
         if self.sources and not 2 <= self.sources <= MOST:
             raise InputError(f"--sources is {self.sources}; give a number of sources from 2 to {MOST}")
         if self.sources and self.classes is not None:
@@ -93,7 +100,7 @@ class Localization:
             "none": " (The film is too short to judge: run `mmssl evaluate` on the run for a threshold.)",
         }[self.calibration.origin]
         quiet = f", {silent:.0%} of the film is silent" if silent >= 0.01 else ""
-        notes = f" ({self.notes}.)" if self.notes else ""
+        notes = f" {self.notes[0].upper()}{self.notes[1:]}." if self.notes else ""
         if self.share_seen == 0:
             return f"Nothing in view seems to make the sound at any moment{quiet}.{notes}{judged}"
         never = " Mostly, nothing in view seems to make the sound." if self.share_seen < 0.5 else ""
@@ -160,6 +167,7 @@ def localize(
             "window_seconds": pairing.shape.seconds,
             "maps_per_second": options.fps,
             "smooth_seconds": options.smooth,
+            "steady_seconds": options.score_window,
             "stereo": what.stereo,
             "notes": what.notes,
         }
@@ -244,12 +252,12 @@ def _drawn(
     times = np.array(found.times)
     maps, several, heard = found.maps, source_maps.maps if source_maps else None, None
     if source_maps is not None:
-        heard = smooth_values(times, source_maps.matches, options.smooth).argmax(axis=1)
+        heard = smooth_values(times, source_maps.matches, options.score_window).argmax(axis=1)
     if options.smooth > 0:
         maps = smooth_maps(maps, times, options.smooth, scratch.maps("smooth"))
         if several is not None:
             several = smooth_maps(several, times, options.smooth, scratch.maps("smooth-sources"))
-    scores = smooth_values(times, found.scores, options.smooth)
+    scores = smooth_values(times, found.scores, options.score_window)
     return Drawn(
         maps,
         found.seen,
@@ -257,7 +265,7 @@ def _drawn(
         scores,
         np.array(found.levels),
         scale.confidence(scores),
-        found.states(scale, smooth=options.smooth),
+        found.states(scale, smooth=options.score_window),
         scale,
         sources,
         several,
@@ -269,8 +277,10 @@ def _notes(options: Options, stereo: str, found: int) -> str:
     notes = []
     if options.smooth > 0:
         notes.append(f"smoothed over {options.smooth:g} s")
+    if options.steady > options.smooth:
+        notes.append(f"claims steadied over {options.steady:g} s")
     if options.stereo:
-        notes.append("with a hand-made stereo prior" if stereo == "prior" else "no stereo to use: one channel, or two alike")
+        notes.append("a hand-made stereo prior was used" if stereo == "prior" else "no stereo to use: one channel, or two alike")
     if options.sources and found < options.sources:
         notes.append(f"{options.sources} sources asked for, {found or 'none'} found")
     return ", ".join(notes)
