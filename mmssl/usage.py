@@ -144,7 +144,7 @@ def localize_run(
     objective: str | None = None,
     fps: float = 10.0,
     smooth: float = 0.0,
-    steady: float = 0.0,
+    steady: float = 0.5,
     stereo: bool = False,
     sources: int = 0,
     classes: Path | None = None,

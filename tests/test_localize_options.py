@@ -44,6 +44,7 @@ def film(tmp_path_factory):
 
 
 def found_in(film, folder, options=None, **more):
+    options = options or Options(steady=0)
     return localize(film, folder / "out.json", fake_pairing(), calibration=SCALE, options=options, progress=False, **more)
 
 
@@ -93,8 +94,17 @@ def test_boxes_and_maxima_are_scaled_from_the_encoders_input(tmp_path):
 
 
 def test_smoothing_averages_maps_and_scores_and_says_so(film, tmp_path):
-    plain = localize(film, tmp_path / "a.mp4", fake_pairing(), calibration=SCALE, progress=False)
-    smooth = localize(film, tmp_path / "b.mp4", fake_pairing(), calibration=SCALE, options=Options(smooth=0.4), progress=False)
+    plain, smooth = (
+        localize(
+            film,
+            tmp_path / f"{seconds}.mp4",
+            fake_pairing(),
+            calibration=SCALE,
+            options=Options(smooth=seconds, steady=0),
+            progress=False,
+        )
+        for seconds in (0.0, 0.4)
+    )
     raw, averaged, times = np.load(plain.maps)["maps"].astype(float), np.load(smooth.maps)["maps"], plain.times
     for k, moment in enumerate(times):
         near = [j for j, other in enumerate(times) if abs(other - moment) <= 0.2 + 1e-6]
@@ -117,7 +127,8 @@ def test_steady_claims_leave_the_maps_alone(film, tmp_path):
     assert steady.scores == pytest.approx(smooth_values(plain.times, plain.scores, 0.4))
     first, second = ([w["maximum"] for w in written(found)["windows"]] for found in (plain, steady))
     assert first == second
-    assert steady.notes == "claims steadied over 0.4 s"
+    assert written(steady)["steady_seconds"] == 0.4
+    assert Options().steady == 0.5
 
 
 def test_smoothing_of_values_has_a_naive_twin():

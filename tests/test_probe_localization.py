@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mmssl.data.index import open_corpus
+from mmssl.downstream.calibration import Calibration
 from mmssl.downstream.cuts import accepted, cut_sources
 from mmssl.downstream.metrics.localization import silent_negatives
 from mmssl.downstream.probe.localization import Judged, detection, probe_localization, windows_of
@@ -61,53 +62,46 @@ def soundnet(tmp_path_factory):
     return root
 
 
-def test_the_whole_set_is_called_by_its_name_and_a_planted_answer_is_found(soundnet):
-    found = probe_localization(fake_pairing(), read_soundnet_set(soundnet))
-    assert (found["data"], found["complete"], found["clips"], found["missing"]) == ("Flickr-SoundNet test", True, 250, {})
-    model, wrong = found["maps"]["model"], found["maps"]["wrong_sound"]
+def test_the_whole_set_is_called_by_its_name_and_planted_answers_are_found(soundnet):
+    plain = read_soundnet_set(soundnet)
+    assert (plain.name, plain.complete, len(plain.items)) == ("Flickr-SoundNet test", True, 250)
+    scale = Calibration(0.8, 0.05, 0.5, 1.0)
+    found = probe_localization(fake_pairing(), read_soundnet_set(soundnet, extended=True), calibration=scale)
+    assert (found["data"], found["complete"], found["missing"]) == ("Flickr-SoundNet test, extended", True, {})
+    assert (found["clips"], found["with_source"]) == (500, 250)
+    model, wrong, centre = (found["maps"][name] for name in ("model", "wrong_sound", "centre"))
     assert model["ciou"] == {"value": 1.0, "low": pytest.approx(0.985, abs=0.002), "high": 1.0, "n": 250}
     assert model["auc"]["value"] > 0.95
     assert model["pointing"]["value"] == 1.0
-    assert wrong["ciou"]["value"] == 0.0  # each clip's neighbour rings from the other half
-    assert found["maps"]["object_prior"]["ciou"]["n"] == found["maps"]["centre"]["ciou"]["n"] == 250
-    assert "average_precision" not in model
-    json.dumps(found, allow_nan=False)
-
-
-def test_negatives_are_added_and_detected(soundnet):
-    from mmssl.downstream.calibration import Calibration
-
-    scale = Calibration(0.8, 0.05, 0.5, 1.0)
-    found = probe_localization(fake_pairing(), read_soundnet_set(soundnet, extended=True), calibration=scale)
-    assert (found["data"], found["clips"], found["with_source"]) == ("Flickr-SoundNet test, extended", 500, 250)
-    model, centre = found["maps"]["model"], found["maps"]["centre"]
+    # Each clip's neighbour rings from the other half; only the first of a group of odd size gets a sound like its own.
+    assert wrong["ciou"]["value"] <= 0.03
     assert [model[key]["value"] for key in ("average_precision", "max_f1", "loc_acc")] == pytest.approx([1.0, 1.0, 1.0])
     assert centre["average_precision"]["value"] < 0.6
     assert found["by_score"]["average_precision"]["value"] == pytest.approx(1.0)
     assert [entry["value"] for entry in found["claims"].values()] == [1.0, 1.0]
     titles = [str(table.title) for table in localization_tables(found)]
     assert titles[0].startswith("Flickr-SoundNet test, extended: 250 clips with a source in view, 500 in all")
+    json.dumps(found, allow_nan=False)
 
 
 def test_a_part_is_refused_or_called_what_it_is(soundnet, tmp_path):
     root = tmp_path / "part"
     shutil.copytree(soundnet, root)
+    (root / "audio" / "011.wav").write_bytes(b"")
+    with pytest.raises(InputError, match=r"249 of the 250 clips .*011"):  # found while reading, and told at once
+        probe_localization(fake_pairing(), read_soundnet_set(root))
     (root / "audio" / "007.wav").unlink()
     (root / "frames" / "008.png").write_text("no picture")
-    with pytest.raises(InputError, match="249 of the 250 clips of Flickr-SoundNet test: not the test set .*007: no sound"):
+    with pytest.raises(InputError, match=r"249 of the 250 clips of Flickr-SoundNet test: not the test set .*007: no sound"):
         probe_localization(fake_pairing(), read_soundnet_set(root))
+    for k in range(40, 250):
+        (root / "frames" / f"{k:03d}.png").unlink(missing_ok=True)
+        (root / "frames" / f"{k:03d}.jpg").unlink(missing_ok=True)
     found = probe_localization(fake_pairing(), read_soundnet_set(root), allow_missing=True)
-    assert (found["data"], found["complete"]) == ("248 of the 250 clips of Flickr-SoundNet test", False)
-    assert set(found["missing"]) == {"007", "008"}
+    assert (found["data"], found["complete"]) == ("37 of the 250 clips of Flickr-SoundNet test", False)
+    assert len(found["missing"]) == 213
     assert "no picture that can be read" in found["missing"]["008"]
-
-
-def test_a_broken_file_is_no_smaller_test_set(soundnet, tmp_path):
-    root = tmp_path / "broken"
-    shutil.copytree(soundnet, root)
-    (root / "audio" / "011.wav").write_bytes(b"")
-    with pytest.raises(InputError, match="249 of the 250 .*011"):
-        probe_localization(fake_pairing(), read_soundnet_set(root))
+    assert "average_precision" not in found["maps"]["model"]
 
 
 def test_a_list_of_other_length_is_not_the_protocols(soundnet, tmp_path):
@@ -152,7 +146,7 @@ def test_vggss_reads_films_at_the_annotated_moment(tmp_path):
     (tmp_path / "vggss.json").write_text(json.dumps(rows))
     clips = read_vggss_set(tmp_path)
     assert clips.name == "1 of the 5158 clips of VGG-SS"
-    with pytest.raises(InputError, match="it names 2, VGG-SS has 5158|gone_000000"):
+    with pytest.raises(InputError, match=r"it names 2, VGG-SS has 5158|gone_000000"):
         probe_localization(fake_pairing(), clips)
     found = probe_localization(fake_pairing(), clips, allow_missing=True)
     assert found["maps"]["model"]["ciou"]["value"] == 1.0
@@ -235,7 +229,7 @@ def test_a_world_without_its_truth_is_refused(toy, tmp_path):
     shutil.copytree(toy, root)
     clips = sorted(root.rglob("*.mp4"))
     clips[0].with_suffix(".npz").unlink()
-    with pytest.raises(InputError, match="1 of 24 clips are missing, such as .*no ground truth"):
+    with pytest.raises(InputError, match=r"1 of 24 clips are missing, such as .*no ground truth"):
         probe_toyworld(fake_pairing(seconds=0.6), list(open_corpus(root)), seed=0)
     found = probe_toyworld(fake_pairing(seconds=0.6), list(open_corpus(root)), seed=0, allow_missing=True)
     assert found["data"] == "toy world, 23 of 24 clips"

@@ -20,7 +20,7 @@ def localize(
         Path | None, typer.Option(help="A map for each class of sounds: a folder of examples, dog/bark.wav, bell/ring.wav ...")
     ] = None,
     smooth: Annotated[float, typer.Option(help="Average maps and scores over so many seconds; 0: not at all.")] = 0.0,
-    steady: Annotated[float, typer.Option(help="Average scores alone: the claim flickers less, the maps stay sharp.")] = 0.0,
+    steady: Annotated[float, typer.Option(help="The same for scores alone: claims flicker less, maps stay sharp.")] = 0.5,
     stereo: Annotated[
         str, typer.Option(help="ignore: the mean of the channels; use: a hand-made prior from their levels.")
     ] = "ignore",

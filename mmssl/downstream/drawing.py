@@ -38,7 +38,8 @@ class Drawn:
     sources: Sources | None = None
     source_maps: MapFile | None = None  # (S, h, w)
     heard: NDArray[np.int64] | None = None  # (K,) the source heard
-    notes: str = ""  # told in the film at all times
+    notes: str = ""  # what was done beside the plain maps
+    caption: str = ""  # told in the film at all times
     stereo: str = "ignored"  # or "prior", or "none": asked for, but there is none
 
 
@@ -56,7 +57,7 @@ def draw_film(film: Film, part: Path, what: Drawn, encoder: Encoder, on_picture:
         levels=what.levels,
         confidence=what.confidence,
         states=what.states,
-        notes=what.notes,
+        notes=what.caption,
         sources=what.sources.names if what.sources else (),
         heard=what.heard,
     )

@@ -36,15 +36,15 @@ __all__ = ["Localization", "Options", "localize", "look_at", "seen_size", "shown
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user may ask for beside the plain maps. Nothing is on by itself.
+    """What a user may ask for beside the plain maps.
 
-    smooth: seconds over which maps and scores are averaged. steady: the same for scores alone, which makes claims flicker less. stereo: lower the map where the level of the two channels says that the sound is not.
+    smooth: seconds over which maps and scores are averaged. steady: the same for scores alone, so that claims do not flicker. stereo: lower the map where the level of the two channels says that the sound is not.
     sources: how many sources to find by clustering, 0 for none. classes: a folder of example sounds, a source for each class.
     """
 
     fps: float = 10.0  # maps a second
     smooth: float = 0.0
-    steady: float = 0.0
+    steady: float = 0.5
     stereo: bool = False
     sources: int = 0
     classes: Path | None = None
@@ -238,7 +238,10 @@ def _examine(
                 bar.advance(len(some.times))
     used = "ignored" if not options.stereo else "prior" if stereo is not None else "none"
     notes = _notes(options, used, len(sources) if sources else 0)
-    return found, replace(_drawn(found, scale, options, sources, source_maps, scratch), notes=notes, stereo=used)
+    steadied = f"claims steadied over {options.steady:g} s" if options.steady > options.smooth else ""
+    caption = ", ".join(text for text in (notes, steadied) if text)
+    drawn = _drawn(found, scale, options, sources, source_maps, scratch)
+    return found, replace(drawn, notes=notes, caption=caption, stereo=used)
 
 
 def _drawn(
@@ -277,8 +280,6 @@ def _notes(options: Options, stereo: str, found: int) -> str:
     notes = []
     if options.smooth > 0:
         notes.append(f"smoothed over {options.smooth:g} s")
-    if options.steady > options.smooth:
-        notes.append(f"claims steadied over {options.steady:g} s")
     if options.stereo:
         notes.append("a hand-made stereo prior was used" if stereo == "prior" else "no stereo to use: one channel, or two alike")
     if options.sources and found < options.sources:
