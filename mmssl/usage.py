@@ -22,7 +22,7 @@ from mmssl.downstream.evaluation_file import evaluation_path, read_calibration, 
 from mmssl.downstream.examples import gather
 from mmssl.downstream.features import Extraction, Question, Space, extract, model_digest
 from mmssl.downstream.judging import judge
-from mmssl.downstream.localize import Localization, localize
+from mmssl.downstream.localize import Localization, Options, localize
 from mmssl.downstream.pairing import Corresponds, Pairing, choose, pair
 from mmssl.downstream.report import Examples, read_data, write_report
 from mmssl.objectives.base import Judges
@@ -151,20 +151,28 @@ def localize_run(
     *,
     objective: str | None = None,
     fps: float = 10.0,
+    smooth: float = 0.0,
+    steady: float = 0.5,
+    stereo: bool = False,
+    sources: int = 0,
+    classes: Path | None = None,
     step: int | None = None,
     device: str = "cpu",
     progress: bool = True,
 ) -> Localization:
-    """Write the heatmap film of `video` by a run; see `mmssl.downstream.localize`.
+    """Write the heatmap film of `video` by a run, or its findings alone; see `mmssl.downstream.localize`.
 
     Raises:
-        InputError: the run has no objective that localizes, or the film cannot be read.
+        InputError: the run has no objective that localizes, the film cannot be read, or an option cannot be.
     """
+    options = Options(fps=fps, smooth=smooth, steady=steady, stereo=stereo, sources=sources, classes=classes)
+    options.check()
     loaded = load_run(run, step=step, device=device)
     name = choose(loaded.objectives, objective)
     pairing = pair(name, loaded.objectives[name], loaded.encoders, device=device)
+    model, scale = f"{run.resolve().name} {name} step {loaded.step}", read_calibration(run, name)
     try:
-        return localize(video, out, pairing, calibration=read_calibration(run, name), fps=fps, progress=progress)
+        return localize(video, out, pairing, calibration=scale, options=options, model=model, progress=progress)
     except MediaError as error:
         raise InputError(f"{video} could not be played: {error}") from error
 

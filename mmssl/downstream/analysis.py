@@ -2,92 +2,181 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmssl.data.playback import play_frames, play_wave
+from mmssl.data.playback import play_wave
 from mmssl.downstream.calibration import BACKGROUND, Calibration, fit_calibration
+from mmssl.downstream.film import Film, play_whole
+from mmssl.downstream.mapfile import MapFile
 from mmssl.downstream.pairing import Pairing
 from mmssl.downstream.panel import State
+from mmssl.downstream.smoothing import smooth_values
 from mmssl.downstream.soundtrack import SILENCE, SlidingSound, level
+from mmssl.downstream.sources import Sources
+from mmssl.downstream.stereo import StereoSound
 from mmssl.rng import Purpose, rng_for
-from mmssl.types import Features
+from mmssl.types import Features, Span
 
 BATCH = 32  # moments encoded at a time
 KEPT = 128  # moments whose features are kept, to hear the film's own sound at other moments
-SMOOTHING = 0.25  # seconds to each side over which a claim is averaged
 
 Picture = NDArray[np.uint8]
 
 
+def _numbers() -> array[float]:
+    return array("d")  # 8 bytes each: hours of a film are a few megabytes
+
+
 @dataclass(slots=True)
 class Analysis:
-    """What was found at the K moments of a film. Maps are raw cosines, (K, h, w) float16 in `maps_file`."""
+    """What was found at the K moments of a film. Maps are raw cosines (h, w)."""
 
-    maps_file: Path
+    maps: MapFile
     seen: tuple[int, int]  # (height, width) of the pictures as the encoder saw them
-    grid: tuple[int, int] = (0, 0)
-    times: list[float] = field(default_factory=list)  # seconds
-    scores: list[float] = field(default_factory=list)  # correspondence of the moment's picture and sound
-    levels: list[float] = field(default_factory=list)  # dBFS of the window of sound
+    times: array[float] = field(default_factory=_numbers)  # seconds
+    starts: array[float] = field(default_factory=_numbers)  # seconds at which the window of sound begins
+    scores: array[float] = field(default_factory=_numbers)  # correspondence of the moment's picture and sound
+    levels: array[float] = field(default_factory=_numbers)  # dBFS of the window of sound
     kept: list[tuple[float, Features, Features]] = field(default_factory=list)  # time, picture, sound
 
-    def maps(self) -> NDArray[np.float16]:
-        """The maps, mapped from the file, (K, h, w)."""
-        return np.memmap(self.maps_file, dtype=np.float16, mode="r", shape=(len(self.times), *self.grid))
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the maps."""
+        height, width = self.maps.shape
+        return height, width
 
-    def smooth_scores(self) -> NDArray[np.float64]:
-        """Scores averaged over `SMOOTHING` seconds to each side, (K,)."""
-        times, scores = np.asarray(self.times), np.concatenate([[0.0], np.cumsum(self.scores)])
-        first = np.searchsorted(times, times - SMOOTHING - 1e-6)
-        last = np.searchsorted(times, times + SMOOTHING + 1e-6)
-        return (scores[last] - scores[first]) / (last - first)
+    def states(self, calibration: Calibration, *, smooth: float = 0.0) -> list[State]:
+        """What to claim at each moment: "silent" below `SILENCE`, else by the score against the threshold.
 
-    def states(self, calibration: Calibration) -> list[State]:
-        """What to claim at each moment: "silent" below `SILENCE`, else by the smoothed score against the threshold."""
-        scores = self.smooth_scores()
+        Scores are averaged over `smooth` seconds before.
+        """
         return [
             "silent" if loud < SILENCE else "seen" if score >= calibration.threshold else "unseen"
-            for loud, score in zip(self.levels, scores, strict=True)
+            for loud, score in zip(self.levels, smooth_values(self.times, self.scores, smooth), strict=True)
         ]
 
 
-def analyse(
-    film: Path, pairing: Pairing, *, fps: float, seen: tuple[int, int], maps_file: Path, on_moment: Callable[[float], None]
-) -> Analysis:
-    """Run the model over a film: each moment's picture against the window of sound centred on it.
+class Windows(NamedTuple):
+    """Some moments of a film in a row, encoded."""
+
+    times: list[float]
+    spans: list[Span]  # of the windows of sound
+    levels: list[float]  # dBFS
+    video: Features
+    audio: Features
+
+
+class SourceMaps:
+    """What each of K sources has at the moments of a film, as it comes: maps (K, h, w) to a file, matches of the sound (K,)."""
+
+    def __init__(self, sources: Sources, maps: MapFile) -> None:
+        self.sources, self.maps = sources, maps
+        self._matches = _numbers()
+
+    def add(self, pairing: Pairing, found: Windows) -> None:
+        """The next moments."""
+        self.maps.append(self.sources.maps(pairing, found.video))
+        self._matches.extend(self.sources.matches(pairing, found.audio).astype(float).ravel().tolist())
+
+    @property
+    def matches(self) -> NDArray[np.float64]:
+        """Cosine of each moment's sound with each source, (moments, K)."""
+        return np.array(self._matches).reshape(-1, len(self.sources))
+
+
+def windows(film: Film, pairing: Pairing, *, fps: float, seen: tuple[int, int]) -> Iterator[Windows]:
+    """Slide over a film: each moment's picture, and the window of sound centred on it, `BATCH` moments at a time.
 
     Args:
         film: with picture and sound.
         pairing: the model.
         fps: moments a second.
         seen: (height, width) at which the encoder sees the whole picture.
-        maps_file: raw float16 maps are appended to this new file.
-        on_moment: told the time of each moment done.
 
     Raises:
         MediaError: the film cannot be decoded.
     """
-    found = Analysis(maps_file, seen)
     shape = pairing.shape
-    sound = SlidingSound(play_wave(film, rate=shape.rate, chunk=1.0), rate=shape.rate, seconds=shape.seconds)
-    keep = rng_for(0, Purpose.EVALUATE, "kept moments")
-    with maps_file.open("wb") as sink:
-        for batch in _batches(clips(film, pairing, fps=fps, size=seen), BATCH):
-            waves = np.stack([sound.around(moment) for moment, _ in batch])
-            _encode(found, pairing, batch, waves, sink, keep)
-            on_moment(batch[-1][0])
+    sound = SlidingSound(play_wave(film.path, rate=shape.rate, chunk=1.0), rate=shape.rate, seconds=shape.seconds)
+    for batch in _batches(clips(film, pairing, fps=fps, size=seen), BATCH):
+        waves, spans = [], []
+        for moment, _ in batch:
+            waves.append(sound.around(moment))
+            spans.append(Span(sound.start, sound.start + shape.seconds))
+        pictures = np.stack([picture for _, picture in batch]).transpose(0, 1, 4, 2, 3)
+        yield Windows(
+            [moment for moment, _ in batch],
+            spans,
+            [level(wave) for wave in waves],
+            pairing.encode(shape.video, np.ascontiguousarray(pictures), batch=BATCH),
+            pairing.encode(shape.audio, np.stack(waves), batch=BATCH),
+        )
+
+
+def analyse(
+    film: Film,
+    pairing: Pairing,
+    *,
+    fps: float,
+    seen: tuple[int, int],
+    maps: MapFile,
+    stereo: StereoSound | None = None,
+    sources: SourceMaps | None = None,
+    on_moments: Callable[[int], None] | None = None,
+) -> Analysis:
+    """Run the model over a film.
+
+    Args:
+        film, pairing, fps, seen: as for `windows`.
+        maps: raw maps are appended to this file, opened for writing.
+        stereo: lowers the maps where the level of the channels says that the sound is not; scores stay.
+        sources: given the same moments.
+        on_moments: told how many moments were done.
+
+    Raises:
+        MediaError: the film cannot be decoded.
+    """
+    found = Analysis(maps, seen)
+    keep, heard = rng_for(0, Purpose.EVALUATE, "kept moments"), 0
+    for some in windows(film, pairing, fps=fps, seen=seen):
+        cosines = pairing.maps(some.video, some.audio).mean(axis=1)  # a clip's frames share the moment
+        if stereo is not None:
+            places = columns(pairing, seen, cosines.shape[2])
+            cosines = cosines + np.stack([stereo.penalty(*span, places) for span in some.spans])[:, None]
+        maps.append(cosines)
+        found.times.extend(some.times)
+        found.starts.extend(span.start for span in some.spans)
+        found.scores.extend(np.diagonal(pairing.scores(some.video, some.audio)).astype(float).tolist())
+        for i, (moment, loud) in enumerate(zip(some.times, some.levels, strict=True)):
+            found.levels.append(loud)
+            if loud >= SILENCE:
+                # Reservoir sampling: each moment with sound of a film of any length is kept with the same chance.
+                heard += 1
+                place = len(found.kept) if len(found.kept) < KEPT else int(keep.integers(heard))
+                if place < KEPT:
+                    found.kept[place : place + 1] = [(moment, _pick(some.video, [i]), _pick(some.audio, [i]))]
+        if sources is not None:
+            sources.add(pairing, some)
+        if on_moments is not None:
+            on_moments(len(some.times))
     return found
 
 
-def clips(film: Path, pairing: Pairing, *, fps: float, size: tuple[int, int]) -> Iterator[tuple[float, Picture]]:
+def columns(pairing: Pairing, seen: tuple[int, int], count: int) -> NDArray[np.float64]:
+    """Where the centres of the grid's `count` columns lie: -1 at the picture's left edge, 1 at its right one."""
+    encoder = pairing.encoders[pairing.shape.video]
+    return (encoder.grid_offset + encoder.grid_stride * np.arange(count) + 0.5) / seen[1] * 2 - 1
+
+
+def clips(film: Film, pairing: Pairing, *, fps: float, size: tuple[int, int]) -> Iterator[tuple[float, Picture]]:
     """(moment, pictures (T, H, W, 3)) about `fps` times a second.
 
     A frame encoder gets the picture of the moment (T = 1). A video encoder gets its clip, centred on the moment, at its own spacing;
@@ -95,14 +184,14 @@ def clips(film: Path, pairing: Pairing, *, fps: float, size: tuple[int, int]) ->
     """
     shape = pairing.shape
     if pairing.modality == "frame" or shape.frames == 1:
-        for moment, picture in play_frames(film, fps=fps, size=size):
+        for moment, picture in play_whole(film, fps=fps, size=size):
             yield moment, picture[None]
         return
     stride = max(1, round(1 / (shape.spacing * fps)))
     before = (shape.frames - 1) // 2
     window: deque[tuple[float, Picture]] = deque(maxlen=shape.frames)
     number = 0  # of the picture in the window's middle
-    for moment, picture in play_frames(film, fps=1 / shape.spacing, size=size):
+    for moment, picture in play_whole(film, fps=1 / shape.spacing, size=size):
         if not window:
             window.extend([(moment, picture)] * before)  # the first picture stands still
         window.append((moment, picture))
@@ -143,32 +232,6 @@ def calibrate_on_film(found: Analysis, pairing: Pairing) -> Calibration:
             wrong.append(_cells(pairing, _pick(video, np.flatnonzero(far)), _pick(audio, other[far])))
     own = scores[np.arange(len(times)), np.arange(len(times))]
     return fit_calibration(own, scores[apart], cells.max(axis=1), np.concatenate(wrong) if wrong else cells, origin="film")
-
-
-def _encode(
-    found: Analysis,
-    pairing: Pairing,
-    batch: list[tuple[float, Picture]],
-    waves: NDArray[np.float32],
-    sink: BinaryIO,
-    keep: np.random.Generator,
-) -> None:
-    pictures = np.stack([picture for _, picture in batch]).transpose(0, 1, 4, 2, 3)
-    video = pairing.encode(pairing.shape.video, np.ascontiguousarray(pictures), batch=BATCH)
-    audio = pairing.encode(pairing.shape.audio, waves, batch=BATCH)
-    maps = pairing.maps(video, audio).mean(axis=1)  # a clip's frames share the moment
-    found.grid = (maps.shape[1], maps.shape[2])
-    maps.astype(np.float16).tofile(sink)
-    for i, (moment, _) in enumerate(batch):
-        one, heard = _pick(video, [i]), _pick(audio, [i])
-        found.times.append(moment)
-        found.scores.append(float(pairing.scores(one, heard)[0, 0]))
-        found.levels.append(level(waves[i]))
-        # Reservoir sampling: each moment of a film of any length is kept with the same chance.
-        if found.levels[-1] >= SILENCE:
-            place = len(found.kept) if len(found.kept) < KEPT else int(keep.integers(len(found.times)))
-            if place < KEPT:
-                found.kept[place : place + 1] = [(moment, one, heard)]
 
 
 def _cells(pairing: Pairing, video: Features, audio: Features) -> NDArray[np.float32]:

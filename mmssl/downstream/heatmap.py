@@ -79,3 +79,47 @@ def overlay(picture: NDArray[np.uint8], heat: NDArray[np.float32], *, strength: 
         edged = cv2.drawContours(shown.copy(), hot, -1, (255, 255, 255), max(1, round(min(heat.shape) / 360)), cv2.LINE_AA)
         shown = np.asarray(cv2.addWeighted(edged, 0.85 * strength, shown, 1 - 0.85 * strength, 0), dtype=np.uint8)
     return shown
+
+
+def source_colours(count: int) -> NDArray[np.float32]:
+    """(count, 3) RGB, 0 to 255: a colour for each of several sources, told apart also by most of the colour-blind (Okabe and Ito)."""
+    table = [
+        (230, 159, 0),
+        (86, 180, 233),
+        (0, 158, 115),
+        (240, 228, 66),
+        (204, 121, 167),
+        (213, 94, 0),
+        (0, 114, 178),
+        (220, 220, 220),
+    ]
+    return np.array([table[k % len(table)] for k in range(count)], dtype=np.float32)
+
+
+def overlay_sources(picture: NDArray[np.uint8], heats: NDArray[np.float32], strengths: NDArray[Any]) -> NDArray[np.uint8]:
+    """Lay the heat of several sources over a picture, each in its colour, a line of it around what is hot.
+
+    Args:
+        picture: (H, W, 3) RGB.
+        heats: (K, H, W) in [0, 1].
+        strengths: (K,) 0 to 1, how visible each source is.
+
+    Returns:
+        (H, W, 3) RGB; exactly the picture where all heats are 0.
+    """
+    colours = source_colours(len(heats))
+    opacity = STRONGEST * np.asarray(strengths, dtype=np.float32)[:, None, None] * heats**0.8
+    total = opacity.sum(axis=0)
+    # Where several are hot they share the picture; together they cover no more than one.
+    tint = np.einsum("khw,kc->hwc", opacity, colours) / np.maximum(total, 1e-6)[..., None]
+    cover = np.minimum(total, STRONGEST)[..., None]
+    shown = np.clip(picture * (1 - cover) + tint * cover + 0.5, 0, 255).astype(np.uint8)
+    shown[total <= 0] = picture[total <= 0]
+    for heat, colour, strength in zip(heats, colours, strengths, strict=True):
+        hot, _ = cv2.findContours((heat > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        if hot and strength > 0:
+            width = max(1, round(min(heat.shape) / 360))
+            edged = cv2.drawContours(shown.copy(), hot, -1, tuple(float(c) for c in colour), width, cv2.LINE_AA)
+            share = 0.85 * float(strength)
+            shown = np.asarray(cv2.addWeighted(edged, share, shown, 1 - share, 0), dtype=np.uint8)
+    return shown

@@ -1,61 +1,87 @@
-"""Which part of the picture makes the sound: a heatmap film with the original sound, and the maps as numbers.
+"""Which part of the picture makes the sound: a heatmap film with the original sound, and what was found as numbers.
 
-Two passes, both in constant memory: the first runs the model at `fps` moments a second and learns one scale for the whole film, the
-second draws it over every picture. The model's claim "nothing in view makes this sound" is part of the answer: a map always has a
-maximum, also where there is nothing to find.
+Passes in constant memory: the first runs the model at `fps` moments a second and learns one scale for the whole film, the last draws it
+over every picture; several sources found by clustering take one between. The model's claim "nothing in view makes this sound" is part
+of the answer: a map always has a maximum, also where there is nothing to find.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mmssl.data.container import clock_start, display_size, open_media, picture_stream, sound_stream
-from mmssl.data.playback import play_frames
-from mmssl.downstream.analysis import Analysis, analyse, calibrate_on_film
+from mmssl.downstream.analysis import Analysis, SourceMaps, analyse, calibrate_on_film, windows
 from mmssl.downstream.calibration import Calibration
-from mmssl.downstream.heatmap import Placement, overlay
+from mmssl.downstream.drawing import Drawn, draw_film
+from mmssl.downstream.film import Film, look_at, seen_size, shown_size
+from mmssl.downstream.findings import write_findings
+from mmssl.downstream.mapfile import MapFile, write_npz
 from mmssl.downstream.pairing import Pairing
-from mmssl.downstream.panel import Panel, State
-from mmssl.downstream.render import FilmWriter
+from mmssl.downstream.panel import State
+from mmssl.downstream.passes import Passes, passes
+from mmssl.downstream.smoothing import smooth_maps, smooth_values
+from mmssl.downstream.sources import MOST, Sources, check_cells, class_sources, find_sources, read_classes
+from mmssl.downstream.stereo import listen_stereo
 from mmssl.files import make_aside
-from mmssl.types import InputError, MediaError
+from mmssl.types import InputError
 
-LARGEST, SMALLEST = 1280, 640  # pixels: bounds of the drawn picture's longer side
-FASTEST = 30.0  # pictures a second written
-STRENGTH: dict[State, float] = {"seen": 1.0, "unseen": 0.3, "silent": 0.0}  # how visible the heat is
+__all__ = ["Localization", "Options", "localize", "look_at", "seen_size", "shown_size"]
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
-    """What must be known of a film before it is played."""
+class Options:
+    """What a user may ask for beside the plain maps.
 
-    path: Path
-    width: int  # as displayed
-    height: int
-    fps: float
-    begin: float  # seconds of the presentation clock at which the first picture is shown
-    seconds: float  # 0.0 where the file does not say
+    smooth: seconds over which maps and scores are averaged. steady: the same for scores alone, so that claims do not flicker. stereo: lower the map where the level of the two channels says that the sound is not.
+    sources: how many sources to find by clustering, 0 for none. classes: a folder of example sounds, a source for each class.
+    """
+
+    fps: float = 10.0  # maps a second
+    smooth: float = 0.0
+    steady: float = 0.5
+    stereo: bool = False
+    sources: int = 0
+    classes: Path | None = None
+
+    @property
+    def score_window(self) -> float:
+        """Seconds over which scores are averaged."""
+        return max(self.smooth, self.steady)
+
+    def check(self) -> None:
+        """Raise `InputError` for a value that cannot be."""
+        if not 0 < self.fps <= 120:
+            raise InputError(f"--fps is {self.fps:g}; give a number of maps a second above 0 and up to 120")
+        for name, seconds in (("smooth", self.smooth), ("steady", self.steady)):
+            if not 0 <= seconds <= 60:
+                raise InputError(f"--{name} is {seconds:g}; give seconds from 0 (off) to 60")
+        if self.sources and not 2 <= self.sources <= MOST:
+            raise InputError(f"--sources is {self.sources}; give a number of sources from 2 to {MOST}")
+        if self.sources and self.classes is not None:
+            raise InputError("--sources looks for sources and --classes names them; give one of the two")
 
 
 @dataclass(frozen=True, slots=True)
 class Localization:
-    """What `localize` found; `film` and `maps` are the files written."""
+    """What `localize` found; `film`, `maps` and `findings` are the files written (None: not asked for)."""
 
-    film: Path
-    maps: Path
+    film: Path | None
+    maps: Path | None
+    findings: Path
     times: NDArray[np.float64]  # (K,) seconds
-    scores: NDArray[np.float64]  # (K,) correspondence
+    scores: NDArray[np.float64]  # (K,) correspondence, that the claims rest on
     confidence: NDArray[np.float64]  # (K,) 0 to 1
     states: tuple[State, ...]  # (K,)
     calibration: Calibration
+    notes: str = ""  # what was done beside the plain maps
+    sources: tuple[str, ...] = ()  # names
+    heard: NDArray[np.int64] | None = None  # (K,) which source each moment's sound is likest
 
     @property
     def share_seen(self) -> float:
@@ -64,7 +90,7 @@ class Localization:
         return sum(state == "seen" for state in heard) / len(heard) if heard else float("nan")
 
     def sentence(self) -> str:
-        """The finding in one or two plain sentences."""
+        """The finding in a few plain sentences."""
         silent = sum(state == "silent" for state in self.states) / len(self.states)
         if silent == 1:
             return "The film is silent throughout: there is nothing to localize."
@@ -74,12 +100,19 @@ class Localization:
             "none": " (The film is too short to judge: run `mmssl evaluate` on the run for a threshold.)",
         }[self.calibration.origin]
         quiet = f", {silent:.0%} of the film is silent" if silent >= 0.01 else ""
+        notes = f" {self.notes[0].upper()}{self.notes[1:]}." if self.notes else ""
         if self.share_seen == 0:
-            return f"Nothing in view seems to make the sound at any moment{quiet}.{judged}"
+            return f"Nothing in view seems to make the sound at any moment{quiet}.{notes}{judged}"
         never = " Mostly, nothing in view seems to make the sound." if self.share_seen < 0.5 else ""
-        return (
-            f"Something in view seems to make the sound in {self.share_seen:.0%} of the moments with sound{quiet}.{never}{judged}"
-        )
+        whole = f"Something in view seems to make the sound in {self.share_seen:.0%} of the moments with sound{quiet}.{never}"
+        return f"{whole}{self._by_source()}{notes}{judged}"
+
+    def _by_source(self) -> str:
+        if self.heard is None:
+            return ""
+        seen = np.array([state == "seen" for state in self.states])
+        shares = [f"{name} in {np.mean(self.heard[seen] == k):.0%}" for k, name in enumerate(self.sources)]
+        return f" Of these, the sound is likest {', '.join(shares)}."
 
 
 def localize(
@@ -88,166 +121,196 @@ def localize(
     pairing: Pairing,
     *,
     calibration: Calibration | None = None,
-    fps: float = 10.0,
+    options: Options | None = None,
+    model: str = "",
     progress: bool = True,
 ) -> Localization:
-    """Write the heatmap film `out` (.mp4) and `out` with suffix .npz: maps, times, scores, levels, confidence, states, scale.
+    """Write the heatmap film `out` (.mp4), and beside it the maps (.npz) and the findings (.json); or, with `out` a .json, the findings alone.
 
     Args:
         video: any file with picture and sound.
-        out: of the film; existing files are replaced, at the end and whole.
+        out: of the film or the findings; existing files are replaced, at the end and whole.
         pairing: the model.
         calibration: of the run; None: from the film's own sound at other moments.
-        fps: maps a second; between them heat is interpolated over time.
-        progress: show a bar.
+        options: see `Options`.
+        model: names the model in the findings.
+        progress: show a bar on stderr.
 
     Raises:
-        InputError: `video` is no film with picture and sound, or `out` is no name for one.
+        InputError: `video` is no film with picture and sound, `out` is no name for one, or an option cannot be.
         MediaError: decoding failed on the way.
     """
-    if not 0 < fps <= 120:
-        raise InputError(f"--fps is {fps:g}; give a number of maps a second above 0 and up to 120")
-    if out.suffix.lower() != ".mp4":
-        raise InputError(f"the heatmap film is written as MP4: give a name that ends in .mp4, not {out.name!r}")
+    options = options or Options()
+    options.check()
+    drawn = out.suffix.lower() == ".mp4"
+    if not drawn and out.suffix.lower() != ".json":
+        raise InputError(
+            f"the heatmap film is written as MP4, the findings alone as JSON: give a name that ends in .mp4 or .json, not {out.name!r}"
+        )
     film = look_at(video)
     if out.exists() and out.resolve() == video.resolve():
         raise InputError(f"{out} is the film itself; give another name for the heatmap film")
+    if options.sources or options.classes is not None:
+        check_cells(pairing)
     out.parent.mkdir(parents=True, exist_ok=True)
-    raw = out.with_name(f".{out.stem}.maps.part")
-    try:
-        with _bar(progress) as (bar, task):
-            total = film.seconds or None
-            bar.reset(task, total=total, description="listening")
-            found = analyse(
-                video,
-                pairing,
-                fps=fps,
-                seen=seen_size(pairing, film),
-                maps_file=raw,
-                on_moment=lambda moment: bar.update(task, completed=moment),
-            )
-            if not found.times:
-                raise InputError(f"{video} has no picture that can be decoded")
-            scale = calibration or calibrate_on_film(found, pairing)
-            bar.reset(task, total=total, description="drawing")
-            states = found.states(scale)
-            make_aside(out, lambda part: _draw(film, part, found, pairing, scale, states, bar, task))
-        maps = out.with_suffix(".npz")
-        make_aside(maps, lambda part: _save_maps(part, found, pairing, scale, states))
-        confidence = scale.confidence(found.smooth_scores())
-        return Localization(out, maps, np.array(found.times), np.array(found.scores), confidence, tuple(states), scale)
-    finally:
-        raw.unlink(missing_ok=True)
-
-
-def look_at(path: Path) -> Film:
-    """Open a film and read what must be known.
-
-    Raises:
-        InputError: in one sentence, why it cannot be localized.
-    """
-    if not path.exists():
-        raise InputError(f"there is no file {path}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give one film")
-    try:
-        with open_media(path) as container:
-            picture, sound = picture_stream(container), sound_stream(container)
-            if picture is None:
-                raise InputError(f"{path} has no picture; localization looks for the source of a sound in the picture")
-            if sound is None:
-                raise InputError(f"{path} has no sound; there is nothing to localize")
-            rate = picture.average_rate or picture.guessed_rate
-            width, height = display_size(picture)
-            begin = float((picture.start_time or 0) * (picture.time_base or 0)) - clock_start(container)
-            seconds = (container.duration or 0) / 1_000_000
-            return Film(path, width, height, float(rate) if rate else 0.0, max(0.0, begin), seconds)
-    except MediaError as error:
-        raise InputError(f"{path} cannot be read as a film ({error})") from error
-
-
-def seen_size(pairing: Pairing, film: Film) -> tuple[int, int]:
-    """(height, width) at which the encoder sees the whole picture: its own short side, the film's aspect ratio.
-
-    Encoders that insist on their own square (transformers with a table of positions) get the picture squeezed into it.
-    """
-    short = min(pairing.shape.size)
-    # Beyond 4:1 the picture is squeezed: a strip of a hundred to one would not fit into memory.
-    aspect = min(4.0, max(0.25, film.width / film.height))
-    wanted = (short, round(short * aspect)) if aspect >= 1 else (round(short / aspect), short)
-    if wanted == pairing.shape.size:
-        return wanted
-    frames = 1 if pairing.modality == "frame" else pairing.shape.frames
-    try:
-        pairing.encode(pairing.shape.video, torch.zeros(1, frames, 3, *wanted, dtype=torch.uint8))
-    except (ValueError, RuntimeError):  # how encoders and torch refuse a shape
-        return pairing.shape.size
-    return wanted
-
-
-def shown_size(film: Film) -> tuple[int, int]:
-    """(height, width) of the drawn picture: the film's own, enlarged or reduced to a watchable size, even."""
-    longer = max(film.width, film.height)
-    scale = LARGEST / longer if longer > LARGEST else -(-SMALLEST // longer) if longer < SMALLEST else 1.0
-    height, width = (max(2, 2 * round(side * scale / 2)) for side in (film.height, film.width))
-    return height, width
-
-
-def _draw(
-    film: Film,
-    part: Path,
-    found: Analysis,
-    pairing: Pairing,
-    scale: Calibration,
-    states: list[State],
-    bar: Progress,
-    task: TaskID,
-) -> None:
-    size = shown_size(film)
-    encoder = pairing.encoders[pairing.shape.video]
-    place = Placement(found.grid, offset=encoder.grid_offset, stride=encoder.grid_stride, seen=found.seen, shown=size)
-    times, maps = np.array(found.times), found.maps()
-    confidence = scale.confidence(found.smooth_scores())
-    panel = Panel(size[1], times=times, levels=np.array(found.levels), confidence=confidence, states=states)
-    strength = np.array([STRENGTH[state] for state in states])
-    fps = min(film.fps, FASTEST) if film.fps > 0 else FASTEST
-    with FilmWriter(part, size=(size[0] + panel.height, size[1]), fps=fps, sound=film.path) as writer:
-        # From the first picture on: on a grid that began at 0, each picture would come up to 1 / fps late against the sound.
-        for moment, picture in play_frames(film.path, fps=fps, size=size, start=film.begin):
-            after = int(np.searchsorted(times, moment).clip(0, len(times) - 1))
-            before = max(0, after - 1) if times[after] > moment else after
-            step = float((moment - times[before]) / (times[after] - times[before])) if after > before else 0.0
-            cosines = maps[before].astype(np.float32) * (1 - step) + maps[after].astype(np.float32) * step
-            drawn = overlay(
-                picture, scale.heat(place(cosines)), strength=float(strength[before] * (1 - step) + strength[after] * step)
-            )
-            strip = panel.draw(moment, after if step > 0.5 else before)
-            writer.write(moment, np.concatenate([drawn, strip]))
-            bar.update(task, completed=moment)
-
-
-def _save_maps(part: Path, found: Analysis, pairing: Pairing, scale: Calibration, states: list[State]) -> None:
-    encoder = pairing.encoders[pairing.shape.video]
-    np.savez(
-        part,
-        maps=found.maps(),  # a memory map: written in pieces
-        times=np.array(found.times),
-        scores=np.array(found.scores),
-        levels=np.array(found.levels),
-        confidence=scale.confidence(found.smooth_scores()),
-        states=np.array(states),
-        threshold=scale.threshold,
-        heat_from=scale.low,
-        heat_full=scale.high,
-        calibration=scale.origin,
-        input_size=np.array(found.seen),
-        grid_offset=encoder.grid_offset,
-        grid_stride=encoder.grid_stride,
+    more, last = ("looking for sources",) if options.sources else (), ("drawing",) if drawn else ()
+    names = ("listening", *more, *last, "reading off boxes")
+    with _scratch(out) as scratch, passes(*names, show=progress) as bar:
+        found, what = _examine(film, pairing, options, calibration, scratch, bar)
+        encoder = pairing.encoders[pairing.shape.video]
+        if drawn:
+            bar.begin("drawing", (film.seconds - film.begin) * film.shown_fps)
+            make_aside(out, lambda part: draw_film(film, part, what, encoder, bar.advance))
+            make_aside(out.with_suffix(".npz"), lambda part: _save_maps(part, what, pairing))
+        about = {
+            "model": model or pairing.name,
+            "window_seconds": pairing.shape.seconds,
+            "maps_per_second": options.fps,
+            "smooth_seconds": options.smooth,
+            "steady_seconds": options.score_window,
+            "stereo": what.stereo,
+            "notes": what.notes,
+        }
+        findings = out.with_suffix(".json")
+        bar.begin("reading off boxes", len(what.times))
+        make_aside(findings, lambda part: write_findings(part, film, found, what, encoder, about, bar.advance))
+    return Localization(
+        out if drawn else None,
+        out.with_suffix(".npz") if drawn else None,
+        findings,
+        what.times,
+        what.scores,
+        what.confidence,
+        tuple(what.states),
+        what.scale,
+        what.notes,
+        what.sources.names if what.sources else (),
+        what.heard,
     )
 
 
+class Scratch:
+    """Files of maps beside the output, gone at the end."""
+
+    def __init__(self, out: Path, stack: ExitStack) -> None:
+        self._out, self._stack = out, stack
+
+    def maps(self, name: str) -> MapFile:
+        """A new file, opened for writing."""
+        path = self._out.with_name(f".{self._out.stem}.{name}.part")
+        self._stack.callback(path.unlink, missing_ok=True)
+        return self._stack.enter_context(MapFile(path))
+
+
 @contextmanager
-def _bar(show: bool) -> Iterator[tuple[Progress, TaskID]]:
-    columns = (TextColumn("{task.description:>9}"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn())
-    with Progress(*columns, disable=not show, transient=True) as bar:
-        yield bar, bar.add_task("listening", total=None)
+def _scratch(out: Path) -> Iterator[Scratch]:
+    with ExitStack() as stack:
+        yield Scratch(out, stack)
+
+
+def _examine(
+    film: Film, pairing: Pairing, options: Options, calibration: Calibration | None, scratch: Scratch, bar: Passes
+) -> tuple[Analysis, Drawn]:
+    """All passes but the drawing."""
+    seen, moments = seen_size(pairing, film), film.seconds * options.fps
+    named: SourceMaps | None = None
+    if options.classes is not None:
+        names, centres = read_classes(options.classes, pairing)
+        # Their scale is that of the run, or of the film once it is known.
+        unscaled = class_sources(names, centres, Calibration(0.0, 1.0, 0.0, 1.0))
+        named = SourceMaps(unscaled, scratch.maps("sources"))
+    stereo = listen_stereo(film.path) if options.stereo else None
+    bar.begin("listening", moments)
+    found = analyse(
+        film, pairing, fps=options.fps, seen=seen, maps=scratch.maps("maps"), stereo=stereo, sources=named, on_moments=bar.advance
+    )
+    if not found.times:
+        raise InputError(f"{film.path} has no picture that can be decoded")
+    scale = calibration or calibrate_on_film(found, pairing)
+    sources, source_maps = (class_sources(named.sources.names, named.sources.centres, scale), named) if named else (None, None)
+    if options.sources:
+        bar.begin("looking for sources", moments)
+        sources = find_sources(pairing, found.kept, options.sources, scale)
+        if sources is not None:
+            source_maps = SourceMaps(sources, scratch.maps("sources"))
+            for some in windows(film, pairing, fps=options.fps, seen=seen):
+                source_maps.add(pairing, some)
+                bar.advance(len(some.times))
+    used = "ignored" if not options.stereo else "prior" if stereo is not None else "none"
+    notes = _notes(options, used, len(sources) if sources else 0)
+    steadied = f"claims steadied over {options.steady:g} s" if options.steady > options.smooth else ""
+    caption = ", ".join(text for text in (notes, steadied) if text)
+    drawn = _drawn(found, scale, options, sources, source_maps, scratch)
+    return found, replace(drawn, notes=notes, caption=caption, stereo=used)
+
+
+def _drawn(
+    found: Analysis,
+    scale: Calibration,
+    options: Options,
+    sources: Sources | None,
+    source_maps: SourceMaps | None,
+    scratch: Scratch,
+) -> Drawn:
+    times = np.array(found.times)
+    maps, several, heard = found.maps, source_maps.maps if source_maps else None, None
+    if source_maps is not None:
+        heard = smooth_values(times, source_maps.matches, options.score_window).argmax(axis=1)
+    if options.smooth > 0:
+        maps = smooth_maps(maps, times, options.smooth, scratch.maps("smooth"))
+        if several is not None:
+            several = smooth_maps(several, times, options.smooth, scratch.maps("smooth-sources"))
+    scores = smooth_values(times, found.scores, options.score_window)
+    return Drawn(
+        maps,
+        found.seen,
+        times,
+        scores,
+        np.array(found.levels),
+        scale.confidence(scores),
+        found.states(scale, smooth=options.score_window),
+        scale,
+        sources,
+        several,
+        heard,
+    )
+
+
+def _notes(options: Options, stereo: str, found: int) -> str:
+    notes = []
+    if options.smooth > 0:
+        notes.append(f"smoothed over {options.smooth:g} s")
+    if options.stereo:
+        notes.append("a hand-made stereo prior was used" if stereo == "prior" else "no stereo to use: one channel, or two alike")
+    if options.sources and found < options.sources:
+        notes.append(f"{options.sources} sources asked for, {found or 'none'} found")
+    return ", ".join(notes)
+
+
+def _save_maps(part: Path, what: Drawn, pairing: Pairing) -> None:
+    encoder = pairing.encoders[pairing.shape.video]
+    small: dict[str, Any] = {
+        "times": what.times,
+        "scores": what.scores,
+        "levels": what.levels,
+        "confidence": what.confidence,
+        "states": np.array(what.states),
+        "threshold": what.scale.threshold,
+        "heat_from": what.scale.low,
+        "heat_full": what.scale.high,
+        "calibration": what.scale.origin,
+        "notes": what.notes,
+        "input_size": np.array(what.seen),
+        "grid_offset": encoder.grid_offset,
+        "grid_stride": encoder.grid_stride,
+    }
+    big = {"maps": what.maps}
+    if what.sources is not None and what.source_maps is not None:
+        big["source_maps"] = what.source_maps
+        small |= {
+            "source_names": np.array(what.sources.names),
+            "source_heat_from": what.sources.low,
+            "source_heat_full": what.sources.high,
+            "source_heard": what.heard,
+        }
+    write_npz(part, big, small)

@@ -92,6 +92,28 @@ class Pairing:
         return self.objective.similarity_map(self._put(video), self._put(audio)).float().cpu().numpy()
 
     @torch.inference_mode()
+    def cells(self, video: Features) -> NDArray[np.float32]:
+        """Unit-length joint embeddings of all cells of each picture, (N, T, H, W, D).
+
+        Their products with the embeddings of sounds are the maps, where the objective compares cell by cell; see `compares_cells`.
+        """
+        grid = video.grid.flatten(0, -2)
+        one_by_one = Features(grid, grid[:, None, None, None])
+        return self.embed(self.shape.video, one_by_one).reshape(*video.grid.shape[:-1], -1)
+
+    def compares_cells(self, video: Features, audio: Features) -> bool:
+        """Whether `maps` of these pairs are `cells` times `embed`: not so where an objective compares courses over time (avts with bins)."""
+        sounds, pictures = self.embed(self.shape.audio, audio), _rows(video, 0, 1)
+        try:
+            cells = self.cells(pictures)
+        except RuntimeError:  # a head of several parts of the window, given cells that have one
+            return False
+        if cells.shape[-1] != sounds.shape[-1]:
+            return False
+        maps = self.maps(pictures, _rows(audio, 0, 1))
+        return bool(np.allclose(np.einsum("nthwd,nd->nthw", cells, sounds[:1]), maps, atol=0.02))
+
+    @torch.inference_mode()
     def scores(self, video: Features, audio: Features, *, rows: int = 32) -> NDArray[np.float32]:
         """Correspondence of all pairs, (N, M); `rows` pictures at a time, so that memory stays flat."""
         heard = self._put(audio)

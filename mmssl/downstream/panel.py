@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mmssl.downstream.heatmap import palette
+from mmssl.downstream.heatmap import palette, source_colours
 from mmssl.downstream.soundtrack import SILENCE
 
 State = Literal["seen", "unseen", "silent"]
@@ -40,13 +40,26 @@ class Panel:
         levels: (K,) dBFS of the sound around each.
         confidence: (K,) 0 to 1; 0.5 is the threshold.
         states: what is claimed at each.
+        notes: what was done beside the plain maps, told at all times.
+        sources: names of several sources, in the order of their colours; they stand in place of the one scale of colours.
+        heard: (K,) index of the source that each moment's sound is likest.
     """
 
     def __init__(
-        self, width: int, *, times: NDArray[Any], levels: NDArray[Any], confidence: NDArray[Any], states: list[State]
+        self,
+        width: int,
+        *,
+        times: NDArray[Any],
+        levels: NDArray[Any],
+        confidence: NDArray[Any],
+        states: list[State],
+        notes: str = "",
+        sources: tuple[str, ...] = (),
+        heard: NDArray[Any] | None = None,
     ) -> None:
         self.unit = u = max(8, min(24, width // 44))  # text height; the layout follows from it
-        self.width, self.height = width, 2 * round(u * 3.6)
+        self._sources, self._heard, self._notes = sources, heard, notes
+        self.width, self.height = width, 2 * round(u * (3.6 + 0.8 * (bool(sources) + bool(notes))))
         self._times, self._states = times, states
         self._end = float(times[-1]) if len(times) and times[-1] > 0 else 1.0
         self._left, self._right = u, width - u
@@ -64,13 +77,27 @@ class Panel:
         pen.text((self._left + u * 1.4, middle), self._words(state), font=font(u), fill=ink, anchor="lm")
         x = self._column(moment)
         pen.line((x, self._curve[0] - u * 0.2, x, self._sound[1] + u * 0.2), fill=PALE, width=max(1, u // 8))
+        if self._sources:
+            self._draw_sources(pen, index)
         return np.asarray(image)
+
+    def _draw_sources(self, pen: ImageDraw.ImageDraw, index: int) -> None:
+        """A name for each colour; the source that is heard now is bright."""
+        u, middle = self.unit, self._sound[1] + self.unit * 0.9
+        step = (self._right - self._left) / len(self._sources)
+        small = font(max(8, u - 2))
+        for k, (name, colour) in enumerate(zip(self._sources, source_colours(len(self._sources)), strict=True)):
+            now = self._heard is not None and self._states[index] == "seen" and int(self._heard[index]) == k
+            left, tint = self._left + k * step, tuple(int(c) if now else int(c) // 2 for c in colour)
+            pen.ellipse((left, middle - u * 0.4, left + u * 0.8, middle + u * 0.4), fill=tint)
+            text = _fitted(name, small, step - u * 2)
+            pen.text((left + u * 1.3, middle), text, font=small, fill=PALE if now else DIM, anchor="lm")
 
     def _column(self, moment: float) -> float:
         return self._left + (self._right - self._left) * min(1.0, max(0.0, moment / self._end))
 
     def _words(self, state: State) -> str:
-        room = self._legend_left() - self._left - self.unit * 2
+        room = (self._right if self._sources else self._legend_left()) - self._left - self.unit * 2
         for words in (WORDS[state], {"seen": "in view", "unseen": "not in view", "silent": "silence"}[state]):
             if font(self.unit).getlength(words) <= room:
                 return words
@@ -79,7 +106,12 @@ class Panel:
     def _draw_ground(self, levels: NDArray[Any], confidence: NDArray[Any]) -> Image.Image:
         image = Image.new("RGB", (self.width, self.height), GROUND)
         pen = ImageDraw.Draw(image)
-        self._draw_legend(image, pen)
+        if not self._sources:
+            self._draw_legend(image, pen)
+        if self._notes:
+            small, middle = font(max(8, self.unit - 2)), self.height - self.unit * 0.9
+            text = _fitted(self._notes, small, self._right - self._left)
+            pen.text((self._left, middle), text, font=small, fill=DIM, anchor="lm")
         for top, bottom in (self._curve, self._sound):
             pen.rectangle((self._left, top, self._right, bottom), fill=LANE)
         if len(levels):
@@ -132,3 +164,10 @@ class Panel:
         bar = np.repeat(palette()[np.linspace(0, 255, length).astype(int)][None], max(4, round(u * 0.55)), axis=0)
         image.paste(Image.fromarray(bar.astype(np.uint8)), (round(end - length), round(middle - bar.shape[0] / 2)))
         pen.text((end - length - u * 0.5, middle), "no match", font=small, fill=DIM, anchor="rm")
+
+
+def _fitted(text: str, letters: ImageFont.FreeTypeFont, room: float) -> str:
+    """As much of a text as there is room for."""
+    while text and letters.getlength(text) > room:
+        text = text[:-1]
+    return text

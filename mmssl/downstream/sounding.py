@@ -65,11 +65,12 @@ def score_maps(
     *,
     offset: float,
     stride: float,
+    prior: NDArray[np.float32] | None = None,
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Measure -> map -> value for each row with a truth.
 
     Measures: "pointing" (the maximum lies on the source), "pointing_near" (at most `TOLERANCE` of the side beside it), "iou".
-    Maps: "model", "wrong_sound" (the model's map under another source's sound), "centre", "motion".
+    Maps: "model", "wrong_sound" (the model's map under another source's sound), "centre", "motion", and "object_prior" where it is given.
 
     Args:
         cuts: with `after` for the motion baseline.
@@ -77,6 +78,7 @@ def score_maps(
         own, wrong: the model's maps (N, T', h, w).
         shape: of the cuts.
         offset, stride: of the encoder's grid.
+        prior: the picture encoder's object prior (N, T', h, w).
     """
     rows = sorted(truths)
     masks = np.stack([truths[row] for row in rows])
@@ -88,6 +90,8 @@ def score_maps(
         "wrong_sound": np.stack([place(wrong[row, slot]) for row in rows]),
         "centre": np.broadcast_to(centre_map(*shape.size), masks.shape),
     }
+    if prior is not None:
+        maps["object_prior"] = np.stack([place(prior[row, slot]) for row in rows])
     if cuts.after is not None:
         now, later = cuts.tensors[shape.video][rows, middle].numpy(), cuts.after[rows, middle].numpy()
         maps["motion"] = np.stack(

@@ -30,6 +30,12 @@ class SlidingSound:
         self._buffer = np.zeros(0, dtype=np.float32)
         self._begin = 0  # place of the buffer's first sample in the track
         self._ended = False
+        self._first = 0  # place of the last window given
+
+    @property
+    def start(self) -> float:
+        """When the window that was given last begins, in seconds."""
+        return self._first / self._rate
 
     def around(self, moment: float) -> Samples:
         """The window (samples,) centred on `moment` seconds.
@@ -43,6 +49,7 @@ class SlidingSound:
             first = max(0, min(first, self._begin + len(self._buffer) - self._length))
         if first < self._begin:
             raise ValueError(f"moments must not go backwards: {moment:.3f} s needs sound that was let go")
+        self._first = first
         window = self._buffer[first - self._begin :][: self._length]
         return np.pad(window, (0, self._length - len(window))) if len(window) < self._length else window.copy()
 
