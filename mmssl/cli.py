@@ -24,6 +24,7 @@ COMMANDS = (
     "evaluate",
     "localize",
     "features",
+    "search",
     "report",
     "bench",
     "doctor",
