@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmssl import __version__
 from mmssl.data.index import open_corpus
+from mmssl.downstream.probe.retrieval import evaluate_retrieval
+from mmssl.downstream.probe.retrieval_protocols import find_protocol
 from mmssl.downstream.search.ann import check_ann
 from mmssl.downstream.search.answers import Answer, find
-from mmssl.downstream.search.filters import Filter
+from mmssl.downstream.search.filters import EVERYTHING, Filter
 from mmssl.downstream.search.index import Origin, Synced, check_same, sync
 from mmssl.downstream.search.query import Query, image_query, media_query, parse_place, text_query
 from mmssl.downstream.search.store import Store, open_store
@@ -136,12 +138,71 @@ class Searcher:
         into: str | None = None,
         k: int = 10,
         per_file: int = 1,
-        narrowed: Filter = Filter(),
+        narrowed: Filter = EVERYTHING,
         exact: bool = False,
     ) -> Answer:
         """The windows nearest to a query; see `mmssl.downstream.search.answers.find`."""
         kind = None if into is None else check_kind(into)
         return find(self.store, self.space, query, kind=kind, k=k, per_file=per_file, narrowed=narrowed, exact=exact)
+
+
+def retrieval_run(
+    run: Path,
+    protocol: str,
+    annotations: Path,
+    folder: Path,
+    *,
+    modalities: Sequence[str] = (),
+    windows: int = 4,
+    allow_missing: bool = False,
+    objective: str | None = None,
+    step: int | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Figures of a run by a published retrieval protocol; see `mmssl.downstream.probe.retrieval`.
+
+    Args:
+        run: folder.
+        protocol: name, as in `PROTOCOLS`.
+        annotations: the file that the protocol is given out as.
+        folder: of the clips, or a manifest.
+        modalities: two to compare instead of the protocol's.
+        windows: of each clip.
+        allow_missing: go on without clips that are not there; the figures then do not bear the protocol's name.
+        objective, step, device, progress: as in `search_index`.
+
+    Raises:
+        InputError: as `load_run`, `choose_space`, `open_corpus` and `evaluate_retrieval`.
+    """
+    asked = find_protocol(protocol)
+    kinds = [check_kind(name) for name in modalities]
+    if kinds and len(kinds) != 2:
+        raise InputError(f"--modality names {len(kinds)} modalities; retrieval compares two")
+    if windows < 1:
+        raise InputError(f"--windows is {windows}; a clip is at least one window")
+    items = asked.read(annotations)
+    loaded = load_run(run, step=step, device=device)
+    space = choose_space(loaded.objectives, loaded.encoders, objective, device=device)
+    for kind in kinds or asked.kinds:
+        space.check(kind)
+    corpus = open_corpus(folder, progress=progress)
+    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("clips"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
+        task = bar.add_task("clips", total=None)
+        found = evaluate_retrieval(
+            space,
+            asked,
+            items,
+            corpus,
+            kinds=(kinds[0], kinds[1]) if kinds else None,
+            windows=windows,
+            allow_missing=allow_missing,
+            seed=loaded.config.seed,
+            on_plan=lambda total: bar.update(task, total=total),
+            on_source=lambda: bar.advance(task),
+        )
+    return {"run": str(run), "step": loaded.step, "objective": space.name, "model": space.digest, **found}
 
 
 def check_kind(name: str) -> Kind:
@@ -152,4 +213,4 @@ def check_kind(name: str) -> Kind:
     return found
 
 
-__all__ = ["Answer", "Filter", "Query", "Searcher", "Synced", "check_kind", "search_index"]
+__all__ = ["Answer", "Filter", "Query", "Searcher", "Synced", "check_kind", "retrieval_run", "search_index"]

@@ -121,7 +121,7 @@ class JointSpace:
             return []
         seconds = self.cuts[kind].seconds
         found = windows(span, seconds=seconds, stride=stride)
-        if found and span.end - found[-1].end >= stride / 2:
+        if found and span.end - found[-1].end >= stride / 2 - 1e-6:
             found.append(Span(span.end - seconds, span.end))
         return self._audible(source, found) if kind == "audio" else found
 

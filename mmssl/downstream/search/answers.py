@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmssl.downstream.search.filters import Filter
+from mmssl.downstream.search.filters import EVERYTHING, Filter
 from mmssl.downstream.search.query import Query
 from mmssl.downstream.search.store import CELLS, Store
 from mmssl.downstream.spaces import KINDS, WORDS, JointSpace, Kind
@@ -63,7 +63,7 @@ def find(
     kind: Kind | None = None,
     k: int = 10,
     per_file: int = 1,
-    narrowed: Filter = Filter(),
+    narrowed: Filter = EVERYTHING,
     exact: bool = False,
 ) -> Answer:
     """The `k` windows nearest to a query.

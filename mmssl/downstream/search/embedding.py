@@ -64,11 +64,16 @@ def embed_sources(
         cells: kept of each picture where the objective scores by cells.
         workers: threads that decode; None: one for each core, at most 8.
     """
+    jobs = (job for source in sources for job in stretches(space, source, kinds, stride=stride))
+    return embed_jobs(space, jobs, cells=cells, workers=workers)
+
+
+def embed_jobs(space: JointSpace, jobs: Iterable[Job], *, cells: int = CELLS, workers: int | None = None) -> Iterator[Stretch]:
+    """`embed_sources` for stretches that are cut already; each comes back, in order."""
     waiting: deque[Future[_Decoded]] = deque()
     batch: list[_Decoded] = []
     count = workers or min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(max_workers=count) as pool:
-        jobs = (job for source in sources for job in stretches(space, source, kinds, stride=stride))
         for job in jobs:
             waiting.append(pool.submit(_decode, space, job))
             if len(waiting) > count * AHEAD:

@@ -52,6 +52,9 @@ class Filter:
                 )
 
 
+EVERYTHING = Filter()
+
+
 def quoted(text: str) -> str:
     """A SQL string."""
     return "'" + text.replace("'", "''") + "'"

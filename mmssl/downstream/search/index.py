@@ -276,11 +276,10 @@ def _claimed(db: Path, about: dict[str, Any]) -> Store:
         if store.about[key] != about[key]:
             old, new = (words.format(value if key != "kinds" else ", ".join(value)) for value in (store.about[key], about[key]))
             raise InputError(f"{db} holds {old}, asked for are {new}; ask for the same, or choose another folder for a new index")
-    if store.about["root"] != about["root"]:
-        if Path(store.about["root"]).is_dir():
-            raise InputError(
-                f"{db} follows the folder {store.about['root']}, not {about['root']}; choose another folder for the index of that one"
-            )
+    if store.about["root"] != about["root"] and Path(store.about["root"]).is_dir():
+        raise InputError(
+            f"{db} follows the folder {store.about['root']}, not {about['root']}; choose another folder for the index of that one"
+        )
     store.about |= {key: about[key] for key in ("root", "run", "step", "mmssl")}  # folder and run may have moved
     write_about(store)
     return store

@@ -23,7 +23,7 @@ MOST_WINDOWS = 64  # of a long query, evenly spread: it is summed up anyhow
 QUERY_CELLS = 16  # cells of a query's pictures
 BATCH = 32
 _CLOCK = r"(?:\d+:)?(?:\d+:)?\d+(?:\.\d+)?"
-_RANGE = re.compile(rf"(?P<path>.+):(?P<start>{_CLOCK})-(?P<end>{_CLOCK})", re.DOTALL)
+_RANGE = re.compile(rf"(?P<path>.+?):(?P<start>{_CLOCK})-(?P<end>{_CLOCK})", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ SIDE, GAP, MARGIN = 120, 6, 16  # pixels: a picture's side, between pictures, ar
 PICTURES = 4  # of a window
 HEARD = 16_000  # Hz: what a spectrogram shows
 LONGEST = 30.0  # seconds of sound in a spectrogram
-WIDTH = 190 + (PICTURES + 3) * (SIDE + GAP) + 2 * MARGIN
+WIDTH = 190 + (PICTURES + 2) * (SIDE + GAP) + 2 * MARGIN
 INK, FAINT, PAPER, LINE = (30, 30, 34), (120, 120, 125), (250, 250, 247), (225, 225, 220)
 RING = (255, 70, 40)
 
@@ -59,15 +60,17 @@ def moment(seconds: float) -> str:
 def _hit_row(hit: Hit, found: Answer, space: JointSpace) -> Image.Image:
     lines = [hit.path, f"{moment(hit.start)} \u2013 {moment(hit.end)}  of {moment(hit.duration)}"]
     lines += [hit.label] if hit.label else []
-    lines += [f"\u201c{hit.text}\u201d"] if hit.text else []
     source = Source(hit.id, found.root / hit.path)
     tiles = _tiles(source, Span(hit.start, hit.end), space, heard=hit.kind == "audio" or found.query.kind == "audio", hit=hit)
+    tiles += [(_words(f"\u201c{hit.text}\u201d", INK, PAPER), "")] if hit.text else []
     return _row(f"{hit.rank}", f"{hit.score:.3f}", lines, tiles)
 
 
 def _query_row(query: Query, space: JointSpace) -> Image.Image:
     tiles: list[tuple[Image.Image, str]] = []
-    lines = [query.words] if query.kind == "text" else []
+    lines: list[str] = []
+    if query.text:
+        tiles = [(_words(query.words, INK, PAPER), "")]
     if query.image is not None:
         pixels = read_image(query.image)
         box = centred_box((pixels.shape[1], pixels.shape[0]), (SIDE, SIDE))
@@ -100,7 +103,7 @@ def _tiles(
                 _ring(image, hit.x, hit.y)
             tiles.append((image, moment(time)))
     except MediaError as error:
-        tiles += [] if heard else [(_empty(str(error)), "")]
+        tiles += [] if heard else [(_words(str(error), FAINT, LINE), "")]
     if heard:
         tiles.append(_sound(source, span))
     return tiles
@@ -112,7 +115,7 @@ def _sound(source: Source, span: Span) -> tuple[Image.Image, str]:
     try:
         wave = answer(source, [request])[request]
     except MediaError as error:
-        return _empty(str(error)), ""
+        return _words(str(error), FAINT, LINE), ""
     pad = max(0, 1024 - len(wave))
     image = spectrogram_image(torch.nn.functional.pad(wave, (0, pad)).numpy(), SIDE, 2 * SIDE)
     return image, f"{moment(span.start)} \u2013 {moment(span.start + seconds)}, to {HEARD // 2000} kHz"
@@ -153,11 +156,12 @@ def _row(rank: str, score: str, lines: list[str], tiles: list[tuple[Image.Image,
     return row
 
 
-def _empty(words: str) -> Image.Image:
-    image = Image.new("RGB", (2 * SIDE, SIDE), LINE)
+def _words(words: str, ink: tuple[int, int, int], ground: tuple[int, int, int]) -> Image.Image:
+    """Words where a picture would be."""
+    image = Image.new("RGB", (2 * SIDE, SIDE), ground)
     pen = ImageDraw.Draw(image)
-    for number in range(0, min(len(words), 34 * 6), 34):
-        pen.text((6, 8 + number / 34 * 17), words[number : number + 34], font=font(11), fill=FAINT)
+    for number, line in enumerate(textwrap.wrap(words, 32, max_lines=6, placeholder=" \u2026")):
+        pen.text((6, 8 + 17 * number), line, font=font(12), fill=ink)
     return image
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmssl.downstream.search.ann import Ann, build, lists_to_look_at
+from mmssl.downstream.search.ann import METRIC, Ann, build, lists_to_look_at
 from mmssl.downstream.search.filters import one_of
 from mmssl.downstream.spaces import KINDS
 from mmssl.files import write_aside
@@ -148,13 +148,13 @@ class Store:
             InputError: as `count`.
         """
         few = self.count(name, where) <= EXACT_BELOW
-        query = self.table(name).search(vector, vector_column_name="vector").distance_type("dot").limit(limit)  # type: ignore[attr-defined]
+        query = self.table(name).search(vector, vector_column_name="vector").distance_type(METRIC).limit(limit)  # type: ignore[attr-defined]
         if where is not None:
             query = query.where(where)
         query = query.bypass_vector_index() if exact or few else lists_to_look_at(query)
         columns = [key for key in self.table(name).schema.names if key != "vector"]
         rows = query.select([*columns, "_distance"]).to_list()
-        return [{**{key: row[key] for key in columns}, "score": 1.0 - float(row["_distance"])} for row in rows]
+        return [{**{key: row[key] for key in columns}, "score": 1.0 - float(row["_distance"]) / 2.0} for row in rows]
 
 
 def create_store(path: Path, about: Mapping[str, Any]) -> Store:
