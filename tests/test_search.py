@@ -443,7 +443,8 @@ def test_answers_that_cannot_be(db, folder):
 def test_the_sheet_shows_pictures_sound_and_the_place_that_matches(db, folder, tmp_path):
     space, store = colour_space(), open_store(db)
     found = find(store, space, media_query(space, "audio", folder / "sound.mkv"), k=1)
-    sheet = np.asarray(Image.open(write_sheet(found, space, tmp_path / "sheet.png")))
+    with Image.open(write_sheet(found, space, tmp_path / "sheet.png")) as image:
+        sheet = np.asarray(image)
     whole = np.abs(sheet.astype(int) - RED).sum(axis=-1) < 90
     ring = np.abs(sheet.astype(int) - RING).sum(axis=-1) < 12
     assert whole.sum() > 4 * 200  # the red square, in four pictures

@@ -136,6 +136,23 @@ def test_a_command_is_one_function_with_an_example(code: str, rules: list[tuple[
     assert breaches_of("mmssl/commands/f.py", DOCUMENTED + code) == rules
 
 
+GROUP = "f = typer.Typer()\n"
+
+
+@pytest.mark.parametrize(
+    "path, code, rules",
+    [
+        ("f", GROUP + 'def g():\n    """Example: f g."""\n\n\ndef h():\n    """Example: f h."""\n', []),
+        ("f", GROUP + 'def g():\n    """Do it."""\n', [(3, "commands")]),
+        ("other", GROUP + 'def g():\n    """Example: f g."""\n', [(1, "commands")]),
+        ("f_g", 'def g():\n    """Example: f g."""\n', []),
+        ("fg", 'def g():\n    """Example: f g."""\n', [(1, "commands")]),
+    ],
+)
+def test_a_group_of_commands_has_an_example_each(path: str, code: str, rules: list[tuple[int, str]]) -> None:
+    assert breaches_of(f"mmssl/commands/{path}.py", DOCUMENTED + code) == rules
+
+
 def test_broken_syntax_is_a_breach_and_no_crash() -> None:
     assert breaches_of("mmssl/a.py", "def f(:\n") == [(1, "syntax")]
 

@@ -34,11 +34,8 @@ from mmssl.files import write_aside
 from mmssl.rng import Purpose, rng_for
 
 CLASSES, WINDOWS = 500, 50  # classes; windows of a film
-OFF_CLASS, OFF_FILM, OFF_QUERY = (
-    0.8,
-    0.4,
-    0.8,
-)  # lengths of the noise that parts films of a class, windows of a film, and a query from its film
+OFF_CLASS, OFF_FILM = 1.2, 0.5  # lengths of the noise that parts films of a class, and windows of a film
+OFF_QUERY = {"near": 0.8, "far": 2.5}  # of the noise that parts a query from its film: the answer is a film, or lies among many
 CHUNK = 20_000  # rows added at a time, as indexing commits them
 K = 10
 WARM = 5  # queries before those that count

@@ -138,12 +138,18 @@ def media_library(module: Module) -> Iterator[Finding]:
 
 
 def commands(module: Module) -> Iterator[Finding]:
-    """A command's module holds the one function of that name, whose help ends with an example."""
+    """A command's module holds the one function of that name, whose help ends with an example.
+
+    The module of a group assigns the group to its own name and holds the functions of its commands; `group_command.py` holds one more.
+    """
     if not module.within("mmssl/commands/") or module.path.name == "__init__.py" or module.path.stem.startswith("_"):
         return
     public = [n for n in module.tree.body if isinstance(n, FunctionNode) and not n.name.startswith("_")]
-    if [node.name for node in public] != [module.path.stem]:
-        yield 1, f"must hold one public function, {module.path.stem}; it holds {', '.join(n.name for n in public) or 'none'}"
+    stem, names = module.path.stem, [node.name for node in public]
+    targets = [target for n in module.tree.body if isinstance(n, ast.Assign) for target in n.targets]
+    group = any(isinstance(target, ast.Name) and target.id == stem for target in targets)
+    if not group and not (len(names) == 1 and (stem == names[0] or stem.endswith(f"_{names[0]}"))):
+        yield 1, f"must hold one public function, {stem}; it holds {', '.join(names) or 'none'}"
     for node in public:
         if "Example:" not in (ast.get_docstring(node) or ""):
             yield node.lineno, f"the help of {node.name} has no line 'Example:'"
