@@ -273,10 +273,15 @@ def naive_find(vectors, films, starts, queries, k, per_file):
 
 
 @pytest.mark.parametrize(("per_file", "several"), [(1, 1), (1, 5), (3, 5)])
-def test_hits_are_those_of_a_naive_search(tmp_path, per_file, several):
+@pytest.mark.parametrize("films_of", [14, 3])
+def test_hits_are_those_of_a_naive_search(tmp_path, per_file, several, films_of, monkeypatch):
+    from mmssl.downstream.search import answers
+
+    monkeypatch.setattr(answers, "LEAST", 8)
+    monkeypatch.setattr(answers, "FIRST", 1)
     rng = rng_for(0, "find")
     count = 700
-    films = np.repeat(np.arange(14), 50)  # the first film's windows are all alike, and near to one query
+    films = np.arange(count) // 50 % films_of  # the first film's windows are all alike, and near to one query
     starts = [0.5 * (i % 50) for i in range(count)]
     vectors, queries = unit_rows(rng, count, 8), unit_rows(rng, several, 8)
     near = queries[0] + 0.05 * rng.normal(size=(50, 8))

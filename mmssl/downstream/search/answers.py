@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmssl.downstream.search.filters import EVERYTHING, Filter
+from mmssl.downstream.search.filters import EVERYTHING, Filter, one_of
 from mmssl.downstream.search.query import Query
 from mmssl.downstream.search.store import CELLS, Store
 from mmssl.downstream.spaces import KINDS, WORDS, JointSpace, Kind
@@ -94,14 +94,7 @@ def find(
     total = store.count(name)
     if not total:
         raise InputError(f"{store.path} holds no {WORDS[into]}: no file of it has any that could be embedded")
-    limit = min(total, max(LEAST, FIRST * k * per_file))
-    while True:
-        rows, unseen = _nearest(store, name, vectors, limit, where, exact)
-        chosen = _choose(rows, k, per_file)
-        # A window that no list reached is at most as near as the last of the longest list.
-        if limit >= total or unseen == -np.inf or (len(chosen) == k and chosen[-1]["score"] >= unseen):
-            break
-        limit = min(total, MORE * limit)
+    chosen = _search(store, name, vectors, where, total, k=k, per_file=per_file, exact=exact)
     hits = [Hit(rank, kind=into, **_values(row)) for rank, row in enumerate(chosen, start=1)]
     return Answer(query, into, tuple(hits), Path(store.about["root"]), total)
 
@@ -116,10 +109,45 @@ def _modality(store: Store, space: JointSpace, query: Query, kind: Kind | None) 
     return kind
 
 
+def _search(
+    store: Store,
+    name: str,
+    vectors_QD: NDArray[np.float32],
+    where: str | None,
+    total: int,
+    *,
+    k: int,
+    per_file: int,
+    exact: bool,
+) -> list[dict[str, Any]]:
+    """The rows of the hits. Where one file's windows fill the first places it is set aside, and the others are looked at again."""
+    limit = min(total, max(LEAST, FIRST * k * per_file))
+    settled: list[dict[str, Any]] = []  # of files set aside
+    while True:
+        aside = sorted({row["id"] for row in settled})
+        conditions = [where] if where is not None else []
+        conditions += [f"NOT ({one_of('id', aside)})"] if aside else []
+        rows, unseen = _nearest(store, name, vectors_QD, limit, " AND ".join(conditions) or None, exact)
+        chosen = _choose(_ordered([*settled, *rows]), k, per_file)
+        # A row that no list reached is at most as near as the last of the longest list.
+        if limit >= total or unseen == -np.inf or (len(chosen) == k and chosen[-1]["score"] >= unseen):
+            return chosen
+        final = [row for row in chosen if row["score"] >= unseen]
+        counts = Counter(row["id"] for row in final)
+        full = {name for name, count in counts.items() if count == per_file}
+        if full <= set(aside):
+            limit = min(total, MORE * limit)
+        settled = [row for row in final if row["id"] in full]
+
+
+def _ordered(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (-row["score"], row["id"], row["start"]))
+
+
 def _nearest(
     store: Store, name: str, vectors_QD: NDArray[np.float32], limit: int, where: str | None, exact: bool
 ) -> tuple[list[dict[str, Any]], float]:
-    """Rows near to any of the vectors, best first, and the best score that a row not among them can have."""
+    """Rows near to any of the vectors, and the best score that a row not among them can have."""
     rows: list[dict[str, Any]] = []
     unseen = -np.inf
     for vector in vectors_QD:
@@ -127,7 +155,7 @@ def _nearest(
         rows += found
         if len(found) == limit:
             unseen = max(unseen, found[-1]["score"])
-    return sorted(rows, key=lambda row: (-row["score"], row["id"], row["start"])), unseen
+    return rows, unseen
 
 
 def _choose(rows: Sequence[dict[str, Any]], k: int, per_file: int) -> list[dict[str, Any]]:
