@@ -25,6 +25,7 @@ COMMANDS = (
     "localize",
     "track",
     "features",
+    "search",
     "probe",
     "report",
     "bench",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mmssl.data.loader import StepBatch
 from mmssl.data.stream import Stream
+from mmssl.downstream.spectrogram import spectrogram_image
 from mmssl.files import make_aside
 from mmssl.types import Source, Views
 from mmssl.vocabulary import Vocabulary, load_tokenizer
@@ -19,7 +19,6 @@ from mmssl.vocabulary import Vocabulary, load_tokenizer
 PICTURE = 112  # pixels, side of a frame on the sheet
 MARGIN = 10
 INK, PAPER, FAINT = (30, 30, 34), (250, 250, 247), (120, 120, 125)
-FLOOR_DB = -80.0
 Augments = Mapping[str, Callable[[Tensor], Tensor] | None]  # batch key -> augmentation
 
 
@@ -82,26 +81,12 @@ def _row(values: Mapping[str, Tensor], sources: Sequence[Source], words: Vocabul
         elif value.ndim == 2 and words is not None and not value.is_floating_point():
             labels += [f"{key}: {words.words(text, special=True)}" for text in value.tolist()]
         elif value.ndim == 1:
-            parts.append(_labelled(spectrogram_image(value.float().numpy()), key))
+            parts.append(_labelled(spectrogram_image(value.float().numpy(), PICTURE, PICTURE * 2), key))
         elif value.ndim == 0 and key != "source":
             labels.append(f"{key} = {value.item():.4g}")
     said = " / ".join(cue.text for cue in source.cues[:6])
     labels += [f"captions: {said}"] if said else []
     return _stack([*([_beside(parts)] if parts else []), _text_image(labels, 12)], gap=2)
-
-
-def spectrogram_image(wave: np.ndarray, height: int = PICTURE, width: int = PICTURE * 2) -> Image.Image:
-    """A log-magnitude spectrogram (n_fft 512, 80 dB range below full scale) of a mono wave in [-1, 1]; low frequencies at the bottom."""
-    from matplotlib import colormaps
-
-    n_fft = 512
-    padded = torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(wave)), (0, max(0, n_fft - len(wave))))
-    power = torch.stft(padded, n_fft, n_fft // 4, window=torch.hann_window(n_fft), return_complex=True, center=False).abs() / (
-        n_fft / 4
-    )
-    level = (20 * torch.log10(power.clamp_min(1e-6)) - FLOOR_DB) / -FLOOR_DB
-    picture = (colormaps["magma"](level.clamp(0, 1).flip(0).numpy())[..., :3] * 255).astype(np.uint8)
-    return Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
 
 
 def flow_pictures(flow: Tensor) -> Tensor:

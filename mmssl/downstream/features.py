@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmssl.data.decode import answer
 from mmssl.downstream.pairing import Pairing
@@ -116,8 +116,13 @@ def windows(span: Span, *, seconds: float, stride: float) -> list[Span]:
 
 def model_digest(pairing: Pairing) -> str:
     """SHA-256 of the weights that embeddings depend on."""
-    digest = hashlib.sha256()
     modules: list[Any] = [*pairing.encoders.values(), pairing.objective]
+    return weights_digest(modules)
+
+
+def weights_digest(modules: Iterable[nn.Module]) -> str:
+    """SHA-256 of all parameters and buffers."""
+    digest = hashlib.sha256()
     for module in modules:
         for name, value in sorted(module.state_dict().items()):
             digest.update(name.encode())

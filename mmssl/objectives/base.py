@@ -70,6 +70,24 @@ class Retrieves(Protocol):
 
 
 @runtime_checkable
+class Embeds(Protocol):
+    """An objective with an embedding space that two of its roles share: what `mmssl search` stores and compares."""
+
+    def embed(self, role: str, features: Features) -> Tensor:
+        """Unit-length joint embeddings (N, D) of the encoder's features for `role`. `InputError` where the form has no such space."""
+        ...
+
+
+@runtime_checkable
+class EmbedsCells(Protocol):
+    """An objective that may score a picture by its best cell: then the mean of the cells says little of what is in it."""
+
+    def cells(self, features: Features) -> Tensor | None:
+        """Unit-length joint embeddings (N, T, H, W, D) of the picture's cells; None where the objective scores pooled pictures."""
+        ...
+
+
+@runtime_checkable
 class Localizes(Protocol):
     """An objective with an embedding space shared by picture and sound, usable downstream."""
 
@@ -100,4 +118,16 @@ def objective_class(name: str) -> type[Objective]:
     return find_component(name, package="mmssl.objectives", contract=Objective)
 
 
-__all__ = ["Batch", "Encoder", "Judged", "Judges", "Localizes", "Objective", "Retrieves", "Tracks", "objective_class"]
+__all__ = [
+    "Batch",
+    "Embeds",
+    "EmbedsCells",
+    "Encoder",
+    "Judged",
+    "Judges",
+    "Localizes",
+    "Objective",
+    "Retrieves",
+    "Tracks",
+    "objective_class",
+]

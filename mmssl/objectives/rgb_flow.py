@@ -238,6 +238,12 @@ class PicturesAndFlow(Objective):
         pooled = {role: bank.encode(role, batch[role]).pooled for role in self.roles}
         return {"video": self.video_head(pooled["video"]), "flow": self.flow_head(pooled["flow"])}
 
+    def embed(self, role: str, features: Features) -> Tensor:
+        """Unit-length embeddings (N, D) of pictures ("video") or their motion ("flow"). Raises `InputError` in "pixel"."""
+        if self.form == "pixel":
+            raise InputError('rgb_flow with form "pixel" compares cells of one picture, not whole clips; train form "instance"')
+        return (self.video_head if role == "video" else self.flow_head)(features.pooled)
+
     def _instance(self, video: Features, flow: Features, batch: Batch) -> Loss:
         picture_nD, flow_nD = self.video_head(video.pooled), self.flow_head(flow.pooled)
         picture_BD, flow_BD, source_B = gather_rows(picture_nD), gather_rows(flow_nD), gather_rows(batch["source"])
