@@ -21,10 +21,12 @@ COMMANDS = (
     "view",
     "train",
     "tasks",
+    "encoders",
     "evaluate",
     "localize",
     "features",
     "report",
+    "export",
     "bench",
     "doctor",
 )
