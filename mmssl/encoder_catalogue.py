@@ -141,7 +141,7 @@ def preparation_in_words(encoder: Encoder) -> str:
             )
         case {"unit": unit, "centre": centre}:
             return f"{'the mean of each field taken away, then ' if centre else ''}asinh(flow / {unit:g})"
-    return "padding is told by its id" if encoder.modality == "text" else "as the encoder's module says"
+    return "ids are those of `tokenizer.json`; padding is told by its id" if encoder.modality == "text" else "as the encoder's module says"
 
 
 def _one(encoder: Encoder) -> Tensor:

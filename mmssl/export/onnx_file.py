@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmssl.export.compare import Check, check, trials
 from mmssl.export.program import FAILURES, INPUTS, Traced, operator_in
+from mmssl.training.errors import RunError
 from mmssl.types import InputError
 
 FILE = "encoder.onnx"
@@ -64,15 +65,37 @@ def write_onnx(traced: Traced, path: Path, facts: dict[str, Any]) -> Check:
                 f"leave --format onnx out, or put another operator in its place"
             ) from error
     assert made is not None
-    for node in made.model.graph.all_nodes():
-        node.metadata_props.clear()  # whose files each operator came from
+    _tidy(made.model.graph, {name, *program.outputs})
     made.model.metadata_props["mmssl"] = json.dumps(facts)
     made.save(str(path), external_data=weights > INLINE)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except _refusals() as error:
+        raise RunError(f"onnxruntime refuses the ONNX file of {program.encoder.name} ({_first(error)}); leave --format onnx out") from error
 
     def run(x: Tensor) -> list[Tensor]:
         return [torch.from_numpy(value) for value in session.run(program.outputs, {name: x.numpy()})]
 
     return check(program, trials(traced), run, f"the ONNX file of {program.encoder.name}")
+
+
+def _tidy(graph: Any, outside: set[str]) -> None:
+    """Forget whose files each operator came from, and rename inner values that are called as an input or output is."""
+    ends = {id(value) for value in (*graph.inputs, *graph.outputs)}
+    for node in graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            if value.name in outside and id(value) not in ends:
+                value.name = f"{value.name}_inside"
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return state.Fail, state.InvalidGraph, state.NotImplemented, state.InvalidArgument, state.RuntimeException
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
