@@ -92,7 +92,11 @@ def input_of(encoder: Encoder) -> dict[str, Any]:
         case "frame" | "video":
             return {"shape": "N x T x 3 x H x W", "type": "uint8 RGB in 0..255, or floating point in 0..1", **sizes}
         case "flow":
-            return {"shape": "N x T x 2 x H x W", "type": "floating point, pixels for one step; channel 0 points right, 1 down", **sizes}
+            return {
+                "shape": "N x T x 2 x H x W",
+                "type": "floating point, pixels for one step; channel 0 points right, 1 down",
+                **sizes,
+            }
         case "audio":
             return {"shape": "N x samples", "type": "floating point, mono, in -1..1", "rate": spec.rate, "seconds": spec.seconds}
     words: Any = encoder.vocabulary
@@ -104,7 +108,7 @@ def preparation_of(encoder: Encoder) -> dict[str, Any]:
     """What an encoder of mmssl does to its input before its first layer, as plain values; {} where that is not known."""
     modules: dict[str, Any] = dict(encoder.named_children())
     match encoder.modality, modules.get("normalize"), modules.get("logmel"):
-        case ("frame" | "video"), NormalizePictures() as normalize, _:
+        case (("frame" | "video"), NormalizePictures() as normalize, _):
             mean, std = ([round(value, 6) for value in tensor.tolist()] for tensor in (normalize.mean, normalize.std))
             return {"of": "pictures in 0..1", "mean": mean, "std": std}
         case "audio", _, LogMel() as logmel:
@@ -141,7 +145,11 @@ def preparation_in_words(encoder: Encoder) -> str:
             )
         case {"unit": unit, "centre": centre}:
             return f"{'the mean of each field taken away, then ' if centre else ''}asinh(flow / {unit:g})"
-    return "ids are those of `tokenizer.json`; padding is told by its id" if encoder.modality == "text" else "as the encoder's module says"
+    return (
+        "ids are those of `tokenizer.json`; padding is told by its id"
+        if encoder.modality == "text"
+        else "as the encoder's module says"
+    )
 
 
 def _one(encoder: Encoder) -> Tensor:

@@ -57,7 +57,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no list of an exported model ({error!r}); export the run again") from error
     if known != FORMAT:
-        raise InputError(f"{path} is of format {known}, this mmssl reads format {FORMAT}; use the mmssl that wrote it, or export again")
+        raise InputError(
+            f"{path} is of format {known}, this mmssl reads format {FORMAT}; use the mmssl that wrote it, or export again"
+        )
     outside = [name for name in roles.values() if name != "." and Path(name).name != name]
     if outside or not roles:
         raise InputError(f"{path} names {', '.join(outside) or 'no encoder'}; encoders lie in the folder or one below it")

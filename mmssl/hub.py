@@ -70,7 +70,9 @@ def pull(repo_id: str, *, revision: str | None = None, modules: Sequence[str] = 
     with _reasons(f"{repo_id} cannot be fetched", "check the name; a private one needs `hf auth login`"):
         folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(READ)))
     if not is_exported(folder):
-        raise InputError(f"{repo_id} is no model that `mmssl export` wrote: it has no export.json; load it with the library that made it")
+        raise InputError(
+            f"{repo_id} is no model that `mmssl export` wrote: it has no export.json; load it with the library that made it"
+        )
     more = foreign(folder, modules)
     if more:
         raise InputError(

@@ -58,7 +58,9 @@ class Pretrained:
         encoder, able = self[role], self.spaces(role)
         name = objective or (able[0] if able else "none")
         if name not in able:
-            raise InputError(f"objective {name} of {self.path} embeds no {role} into a joint space; these do: {', '.join(able) or 'none'}")
+            raise InputError(
+                f"objective {name} of {self.path} embeds no {role} into a joint space; these do: {', '.join(able) or 'none'}"
+            )
         return self.objectives[name].embed(role, encoder(x))  # type: ignore[operator]
 
 
@@ -77,7 +79,9 @@ def from_pretrained(name: Path | str, *, revision: str | None = None, device: st
     folder = Path(name).expanduser()
     if not folder.exists():
         if not REPOSITORY.fullmatch(str(name)):
-            raise InputError(f"there is no folder {name}; give an exported folder, a run, or a name on the hub such as someone/something")
+            raise InputError(
+                f"there is no folder {name}; give an exported folder, a run, or a name on the hub such as someone/something"
+            )
         folder = pull(str(name), revision=revision)
     elif revision is not None:
         raise InputError(f"{name} is a folder here, so revision {revision!r} says nothing; leave it out")

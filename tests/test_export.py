@@ -107,7 +107,14 @@ def test_the_list_says_how_programs_were_checked(out):
 
 
 def test_nothing_of_the_machine_goes_along(run, out):
-    secrets = [str(run.parent), str(Path.cwd()), str(Path(torch.__file__).parent), "home-of", "holiday/secret", tempfile.gettempdir() + os.sep]
+    secrets = [
+        str(run.parent),
+        str(Path.cwd()),
+        str(Path(torch.__file__).parent),
+        "home-of",
+        "holiday/secret",
+        tempfile.gettempdir() + os.sep,
+    ]
     for path in (path for path in out.rglob("*") if path.is_file()):
         content = path.read_bytes()
         assert not [word for word in secrets if word.encode() in content], path
@@ -119,7 +126,18 @@ def test_the_card_is_filled_from_the_run_and_is_valid_for_the_hub(run, out, tmp_
     assert card.data.license == "unknown" and card.data.library_name == "mmssl" and "av_nce" in card.data.tags
     assert [(r.metric_type, r.metric_value) for r in card.data.eval_results] == [("correspondence_accuracy", 0.8125)]
     text = card.text
-    for words in ("none is claimed", "1420", "420", "732", "silent: 268", "0.812", "0.713 to 0.912", "chance 0.500", "secret-clips", "opset 18"):
+    for words in (
+        "none is claimed",
+        "1420",
+        "420",
+        "732",
+        "silent: 268",
+        "0.812",
+        "0.713 to 0.912",
+        "chance 0.500",
+        "secret-clips",
+        "opset 18",
+    ):
         assert words in text, words
     assert "| other | av_nce |" in text and "old" not in {path.stem.partition("-")[2] for path in out.glob("evaluation-*")}
     assert "1 could not be decoded" in text
@@ -138,7 +156,7 @@ def test_one_role_lies_flat_and_an_export_can_be_exported(out, tmp_path):
     assert "1420" in (tmp_path / "sound" / "README.md").read_text()  # the counts came along
     with pytest.raises(InputError, match="no encoder 'video'; it has audio"):
         alone["video"]
-    with pytest.raises(InputError, match="no such space|joint space; these do: none"):
+    with pytest.raises(InputError, match="joint space; these do: none"):
         alone.embed("audio", sounds(1))
     assert isinstance(Encoder.from_pretrained(tmp_path / "sound"), Encoder)
 
@@ -265,9 +283,9 @@ class Strange(Encoder):
 
 
 def test_an_operator_that_cannot_be_exported_is_named(tmp_path):
-    with pytest.raises(InputError, match="operator aten.special_airy_ai"):
+    with pytest.raises(InputError, match=r"operator aten\.special_airy_ai"):
         write_onnx(trace(Program(Strange("operator"), "audio")), tmp_path / "a.onnx", {})
-    with pytest.raises(InputError, match="torch.export stops at .*; leave --format torch and onnx out"):
+    with pytest.raises(InputError, match=r"torch\.export stops at a branch that depends on values"):
         trace(Program(Strange("branch"), "audio"))
 
 

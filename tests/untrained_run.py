@@ -24,7 +24,9 @@ def entry(value: float, **more: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 300, **more}
 
 
-def run_of(folder: Path, encoders: dict[str, Any], objectives: list[dict[str, Any]], data: str = "/home-of/someone/secret-clips") -> Path:
+def run_of(
+    folder: Path, encoders: dict[str, Any], objectives: list[dict[str, Any]], data: str = "/home-of/someone/secret-clips"
+) -> Path:
     """A run of one stream; the folder it was trained on does not exist."""
     stream = {"data": data, "batch": 4, "objectives": objectives}
     config = resolve({"seed": 3, "encoders": encoders, "streams": [stream], "train": {"steps": STEP}})
@@ -45,10 +47,26 @@ def sound_run(folder: Path) -> Path:
     """Pictures and sounds: `av_nce` with a queue, `l3`; counts of data, and figures on held-out and on other sources."""
     objectives = [{"name": "av_nce", "queue": 8, "dim": 16, "views": {"frames": 1, "seconds": 0.5}}, {"name": "l3"}]
     run_of(folder, {"video": FRAMES, "audio": SOUNDS}, objectives)
-    counts = {"sources": 1420, "index_rejected": {"damaged": 3}, "held_out": 420, "train": 1000, "usable": 732, "rejected": {"av_nce": {"silent": 268}}}
+    counts = {
+        "sources": 1420,
+        "index_rejected": {"damaged": 3},
+        "held_out": 420,
+        "train": 1000,
+        "usable": 732,
+        "rejected": {"av_nce": {"silent": 268}},
+    }
     (folder / "data.json").write_text(json.dumps({"stream 0": counts}))
-    figures = {"sources": 300, "cuts_of_each": 1, "failed": {"holiday/secret": "no key frame"}, "accuracy": entry(0.8125, chance=0.5)}
-    for name, step, data in (("evaluation", STEP, "held out"), ("evaluation-other", STEP, "/home-of/other"), ("evaluation-old", 2, "old")):
+    figures = {
+        "sources": 300,
+        "cuts_of_each": 1,
+        "failed": {"holiday/secret": "no key frame"},
+        "accuracy": entry(0.8125, chance=0.5),
+    }
+    for name, step, data in (
+        ("evaluation", STEP, "held out"),
+        ("evaluation-other", STEP, "/home-of/other"),
+        ("evaluation-old", 2, "old"),
+    ):
         content = {"step": step, "data": data, "objectives": {"av_nce": figures}}
         (folder / f"{name}.json").write_text(json.dumps(content))
     return folder

@@ -45,7 +45,12 @@ def _show(console: Console, found: list[dict[str, Any]]) -> None:
     before = ""
     for entry in found:
         shown = f"[bold]{entry['name']}[/bold]" if entry["name"] != before else ""
-        numbers = (str(entry["dim"]), "x".join(map(str, entry["grid"])), f"{entry['parameters'] / 1e6:.1f}M", f"{entry['flops'] / 1e9:.2f}G")
+        numbers = (
+            str(entry["dim"]),
+            "x".join(map(str, entry["grid"])),
+            f"{entry['parameters'] / 1e6:.1f}M",
+            f"{entry['flops'] / 1e9:.2f}G",
+        )
         table.add_row(shown, entry["size"] or "", _short(entry), *numbers)
         before = entry["name"]
     console.print(table)
@@ -53,7 +58,9 @@ def _show(console: Console, found: list[dict[str, Any]]) -> None:
     for size, weights in named.items():
         console.print(f"[dim]weights of {size}:[/dim] {weights}", highlight=False)
     if any(entry["modality"] == "text" for entry in found):
-        console.print("[dim]Texts: with a vocabulary of 8000; weights by their name on the Hugging Face hub.[/dim]", highlight=False)
+        console.print(
+            "[dim]Texts: with a vocabulary of 8000; weights by their name on the Hugging Face hub.[/dim]", highlight=False
+        )
     console.print("[dim]FLOPs of one input, 2 for each multiplication and addition. In a config: {name: NAME, size: SIZE}.[/dim]")
 
 

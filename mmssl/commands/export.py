@@ -64,7 +64,13 @@ def _show(console: Console, made: Export, license: str | None) -> None:
     from rich.table import Table
 
     if made.programs:
-        table = Table(title="Programs: largest difference from the encoder, also as a share of the largest value", title_justify="left", header_style="dim", box=None, padding=(0, 2, 0, 0))
+        table = Table(
+            title="Programs: largest difference from the encoder, also as a share of the largest value",
+            title_justify="left",
+            header_style="dim",
+            box=None,
+            padding=(0, 2, 0, 0),
+        )
         for column in ("file", "free axes", "output", "max abs", "max rel"):
             table.add_column(column)
         for program in made.programs:
@@ -80,6 +86,12 @@ def _show(console: Console, made: Export, license: str | None) -> None:
                 markup=False,
             )
     kept = f" with {', '.join(made.objectives)}" if made.objectives else ""
-    console.print(f"{made.folder}: {', '.join(made.roles)}{kept}, {made.size / 1e6:.1f} MB; the card is README.md", highlight=False, markup=False)
+    console.print(
+        f"{made.folder}: {', '.join(made.roles)}{kept}, {made.size / 1e6:.1f} MB; the card is README.md",
+        highlight=False,
+        markup=False,
+    )
     if license is None:
-        console.print("The card claims no licence: choose one (--license, or edit README.md) before you pass it on.", highlight=False)
+        console.print(
+            "The card claims no licence: choose one (--license, or edit README.md) before you pass it on.", highlight=False
+        )

@@ -48,7 +48,11 @@ def write_card(
         name: title.
     """
     environment = Environment(
-        loader=PackageLoader("mmssl.export"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=PackageLoader("mmssl.export"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     held_out = evaluations.get("evaluation.json", {}).get("objectives", {})
     body = environment.get_template("card.md.j2").render(
@@ -131,7 +135,13 @@ def _objective(name: str, run: Run) -> dict[str, Any]:
     if cut is not None:
         pictures = "one picture" if cut.frames == 1 else f"{cut.frames} pictures"
         seen = f"{pictures} of {cut.size[0]} x {cut.size[1]} with {cut.seconds:g} s of sound at {cut.rate} Hz"
-    return {"name": name, "what": told["what"], "explanation": told["explanation"], "joint": hasattr(objective, "embed"), "seen": seen}
+    return {
+        "name": name,
+        "what": told["what"],
+        "explanation": told["explanation"],
+        "joint": hasattr(objective, "embed"),
+        "seen": seen,
+    }
 
 
 def _corpora(training: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,13 @@ from mmssl.training.errors import RunError
 
 # Largest difference, as a share of the largest number of the output: rounding in another order of sums gives about 1e-6.
 TOLERANCE = 1e-4
-LONGER = {"frames": 3, "height": 5, "width": 11, "samples": 777, "tokens": -3}  # odd on purpose: nothing may depend on even lengths
+LONGER = {
+    "frames": 3,
+    "height": 5,
+    "width": 11,
+    "samples": 777,
+    "tokens": -3,
+}  # odd on purpose: nothing may depend on even lengths
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ import torch
 from mmssl.config import RunConfig, short_name
 from mmssl.downstream.evaluation_file import read_evaluation, write_evaluation
 from mmssl.downstream.report import read_data
+from mmssl.encoder_catalogue import input_of, preparation_of
 from mmssl.encoders.base import Encoder
 from mmssl.export.card import CARD_FILE, write_card
-from mmssl.encoder_catalogue import input_of, preparation_of
 from mmssl.export.onnx_file import FILE as ONNX_FILE
 from mmssl.export.onnx_file import OPSET, require_onnx, write_onnx
 from mmssl.export.program import INPUTS, Program, trace
@@ -63,7 +63,7 @@ def export_run(
     license: str | None = None,
     objective: str | None = None,
     step: int | None = None,
-    on_part: Callable[[str], None] = lambda part: None,
+    on_part: Callable[[str], None] = lambda _: None,
 ) -> Export:
     """Write the model of a run (or of an exported folder) into the new folder `out`.
 
@@ -100,7 +100,9 @@ def export_run(
             if isinstance(theirs[role], dict):
                 theirs[role] |= {"folder": str(Path(folders[role], THEIRS_FOLDER))}
             for made in _programs(role, encoder, objectives.get(head or ""), formats, folder, on_part):
-                programs.append(made | {"file": str(Path(folders[role], made["file"])), "embedding_of": _embeds(objectives, head, role)})
+                programs.append(
+                    made | {"file": str(Path(folders[role], made["file"])), "embedding_of": _embeds(objectives, head, role)}
+                )
         on_part("card")
         if objectives:
             write_aside(part / HEADS_FILE, safetensors.torch.save(heads_of(objectives)))
@@ -163,7 +165,9 @@ def _refuse(out: Path, formats: Sequence[str], license: str | None) -> None:
     if license is not None and not LICENCE.fullmatch(license):
         raise InputError(f"--license is {license!r}; give an identifier of the hub's, such as apache-2.0, mit or cc-by-4.0")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty; give a new folder, so that nothing of another export is left among the files")
+        raise InputError(
+            f"{out} exists and is not empty; give a new folder, so that nothing of another export is left among the files"
+        )
     if "onnx" in formats:
         require_onnx()
 
@@ -178,7 +182,9 @@ def _roles(run: Run, roles: Sequence[str]) -> dict[str, Encoder]:
 def _joint(objectives: Mapping[str, Objective], name: str | None) -> str | None:
     able = [key for key, objective in objectives.items() if hasattr(objective, "embed")]
     if name is not None and name not in able:
-        raise InputError(f"objective {name} is not exported or has no joint space; of what is exported these have one: {', '.join(able) or 'none'}")
+        raise InputError(
+            f"objective {name} is not exported or has no joint space; of what is exported these have one: {', '.join(able) or 'none'}"
+        )
     return name or (able[0] if able else None)
 
 
@@ -193,7 +199,11 @@ def _programs(
         return
     on_part(f"{role}: tracing")
     traced = trace(Program(encoder, role, objective if objective is not None and role in objective.roles else None))
-    told = {"input": INPUTS[encoder.modality], "outputs": traced.program.outputs, "free_axes": {str(k): v for k, v in traced.free.items()}}
+    told = {
+        "input": INPUTS[encoder.modality],
+        "outputs": traced.program.outputs,
+        "free_axes": {str(k): v for k, v in traced.free.items()},
+    }
     facts = {"encoder": encoder.name, "role": role, "input": input_of(encoder)}
     if "torch" in formats:
         on_part(f"{role}: torch.export")

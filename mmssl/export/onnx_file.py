@@ -26,7 +26,9 @@ def require_onnx() -> None:
     """Raise `InputError` where the packages that ONNX needs are not installed."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"--format onnx needs {', '.join(missing)}; install mmssl's extra: uv sync --extra onnx (or pip install {' '.join(missing)})")
+        raise InputError(
+            f"--format onnx needs {', '.join(missing)}; install mmssl's extra: uv sync --extra onnx (or pip install {' '.join(missing)})"
+        )
 
 
 def write_onnx(traced: Traced, path: Path, facts: dict[str, Any]) -> Check:
@@ -73,7 +75,9 @@ def write_onnx(traced: Traced, path: Path, facts: dict[str, Any]) -> Check:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _refusals() as error:
-        raise RunError(f"onnxruntime refuses the ONNX file of {program.encoder.name} ({_first(error)}); leave --format onnx out") from error
+        raise RunError(
+            f"onnxruntime refuses the ONNX file of {program.encoder.name} ({_first(error)}); leave --format onnx out"
+        ) from error
 
     def run(x: Tensor) -> list[Tensor]:
         return [torch.from_numpy(value) for value in session.run(program.outputs, {name: x.numpy()})]

@@ -6,7 +6,9 @@ what decoders give: uint8 pictures, a waveform, token ids.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,7 +114,8 @@ def trace(program: Program) -> Traced:
         attempts += [named | {axis: Dim.AUTO for axis in named if axis}, {0: named[0]}]
     for shapes in attempts:
         try:
-            with torch.no_grad():
+            # torch prints half of a graph to stderr where it fails.
+            with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
                 graph = torch.export.export(program, (example,), dynamic_shapes=(shapes,), strict=False)
         except FAILURES as error:
             reason = error
@@ -136,7 +139,9 @@ def operator_in(error: BaseException) -> str:
         found = re.search(r"op='(?P<a>[\w.]+)'|(?P<b>(?:aten|torchaudio|torchvision|quantized)(?:\.|::)\w+(?:\.\w+)?)", text)
         if found:
             return f"operator {found['a'] or found['b']}"
-    lines = chain[-1].strip().splitlines() or [type(error).__name__]
+    if any("data-dependent" in text for text in chain):
+        return "a branch that depends on values, which are not known before it runs"
+    lines = chain[0].strip().splitlines() or [type(error).__name__]
     return f"an operation ({lines[0]})"
 
 

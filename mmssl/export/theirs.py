@@ -43,7 +43,9 @@ class Theirs:
     """One encoder in the other library's form."""
 
     model: PreTrainedModel
-    hidden: Callable[[Any, Tensor], Tensor]  # (the loaded model, mmssl's input) -> what should equal `Features.grid`, flat (N, L, D)
+    hidden: Callable[
+        [Any, Tensor], Tensor
+    ]  # (the loaded model, mmssl's input) -> what should equal `Features.grid`, flat (N, L, D)
     note: str
     processor: Any = None  # tokenizer or image processor that goes along
 
@@ -65,10 +67,16 @@ def write_theirs(encoder: Encoder, folder: Path) -> dict[str, Any] | str:
     x = example_of(encoder)
     with torch.no_grad():
         wanted, got = encoder(x).grid.flatten(1, -2), theirs.hidden(again, x)
-    real = x != encoder.vocabulary.pad if isinstance(encoder, TextBert | TextSeq2Seq) else torch.ones(wanted.shape[:2], dtype=torch.bool)
+    real = (
+        x != encoder.vocabulary.pad
+        if isinstance(encoder, TextBert | TextSeq2Seq)
+        else torch.ones(wanted.shape[:2], dtype=torch.bool)
+    )
     difference = (wanted - got)[real].abs().max().item()
     if not difference <= TOLERANCE * wanted.abs().max().item():
-        raise RunError(f"{encoder.name} as transformers' {type(again).__name__} differs by {difference:.2g}; report it as a fault of mmssl")
+        raise RunError(
+            f"{encoder.name} as transformers' {type(again).__name__} differs by {difference:.2g}; report it as a fault of mmssl"
+        )
     return {"class": type(theirs.model).__name__, "max_abs": difference, "note": theirs.note}
 
 
@@ -130,7 +138,12 @@ def _videomae(encoder: VideoViT) -> Theirs:
     def hidden(model: Any, pictures: Tensor) -> Tensor:
         return model(pixel_values=encoder.normalize(pictures)).last_hidden_state
 
-    return Theirs(encoder.net, hidden, "`pooled` of mmssl is the mean of last_hidden_state; the image processor scales pictures as mmssl does", processor)
+    return Theirs(
+        encoder.net,
+        hidden,
+        "`pooled` of mmssl is the mean of last_hidden_state; the image processor scales pictures as mmssl does",
+        processor,
+    )
 
 
 def _ast(encoder: AudioViT) -> Theirs:

@@ -34,7 +34,9 @@ def write_torch(traced: Traced, path: Path) -> Check:
         torch.export.save(traced.graph, path)
     pickled = pickled_parts(path)
     if pickled:
-        raise RunError(f"{path.name} would hold pickled parts ({', '.join(pickled[:3])}), which mmssl does not pass on; leave --format torch out")
+        raise RunError(
+            f"{path.name} would hold pickled parts ({', '.join(pickled[:3])}), which mmssl does not pass on; leave --format torch out"
+        )
     module = torch.export.load(path).module()
     return check(traced.program, trials(traced), module, f"the torch.export program of {traced.program.encoder.name}")
 
@@ -55,4 +57,8 @@ def pickled_parts(path: Path) -> list[str]:
 
 
 def _declared(config: dict[str, Any]) -> list[str]:
-    return [key for key, entry in config["config"].items() if entry["use_pickle"] or entry["path_name"].startswith(("custom_obj", "opaque_obj"))]
+    return [
+        key
+        for key, entry in config["config"].items()
+        if entry["use_pickle"] or entry["path_name"].startswith(("custom_obj", "opaque_obj"))
+    ]
