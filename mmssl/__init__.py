@@ -3,6 +3,7 @@
 >>> import mmssl
 >>> run = mmssl.load_run("runs/first")  # doctest: +SKIP
 >>> run.encoders["video"]  # doctest: +SKIP
+>>> mmssl.from_pretrained("my-model")["video"]  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from mmssl.data.decode import answer
     from mmssl.data.index import index_folder
     from mmssl.data.manifest import read_manifest
+    from mmssl.encoder_catalogue import list_encoders
     from mmssl.encoders.base import Encoder
     from mmssl.objectives.base import Objective
+    from mmssl.pretrained import from_pretrained
     from mmssl.run import load_run, start_run
     from mmssl.types import InputError, MediaError
 
@@ -30,7 +33,9 @@ _HOMES = {
     "Objective": "mmssl.objectives.base",
     "RunConfig": "mmssl.config",
     "answer": "mmssl.data.decode",
+    "from_pretrained": "mmssl.pretrained",
     "index_folder": "mmssl.data.index",
+    "list_encoders": "mmssl.encoder_catalogue",
     "load_config": "mmssl.config",
     "load_run": "mmssl.run",
     "read_manifest": "mmssl.data.manifest",
@@ -44,7 +49,9 @@ __all__ = [
     "Objective",
     "RunConfig",
     "answer",
+    "from_pretrained",
     "index_folder",
+    "list_encoders",
     "load_config",
     "load_run",
     "read_manifest",

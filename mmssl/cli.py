@@ -21,6 +21,7 @@ COMMANDS = (
     "view",
     "train",
     "tasks",
+    "encoders",
     "evaluate",
     "localize",
     "track",
@@ -28,6 +29,7 @@ COMMANDS = (
     "search",
     "probe",
     "report",
+    "export",
     "bench",
     "doctor",
 )

@@ -105,6 +105,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         InputError: all problems at once, each with its path and, for a misspelt key, the nearest valid one.
     """
+    raw = read_plain(path)
+    for text in overrides:
+        _override(raw, text)
+    return resolve(raw, str(path))
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """What a config file says, as plain values: nothing is checked, overridden or looked up.
+
+    Raises:
+        InputError: there is no such file, or it is no YAML mapping.
+    """
     if not path.is_file():
         raise InputError(f"there is no config {path}; the ones that come with mmssl are in configs/")
     try:
@@ -113,9 +125,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise InputError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise InputError(f"{path} must hold a mapping (encoders, streams, train), it holds {type(raw).__name__}")
-    for text in overrides:
-        _override(raw, text)
-    return resolve(raw, str(path))
+    return raw
 
 
 def resolve(raw: Mapping[str, Any], origin: str = "config") -> RunConfig:

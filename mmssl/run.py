@@ -20,6 +20,7 @@ from mmssl.data.loader import Loader, default_workers
 from mmssl.data.manifest import Manifest
 from mmssl.data.stream import Stream
 from mmssl.encoders.base import Encoder
+from mmssl.exported import is_exported, read_exported
 from mmssl.files import write_aside
 from mmssl.objectives.base import Objective
 from mmssl.training.checkpoint import EMA, checkpoints, find_checkpoint
@@ -121,8 +122,14 @@ def corpora_of(run: Run) -> list[Corpus]:
     """The corpora of a run as it was trained.
 
     Raises:
-        InputError: the data have changed since: parted anew, clips that were trained on could count as held out.
+        InputError: the data have changed since: parted anew, clips that were trained on could count as held out; or the run is an
+            exported model, which has none.
     """
+    if not (run.path / MANIFEST_FILE).is_file():
+        raise InputError(
+            f"{run.path} does not tell what it was trained on (it has no {MANIFEST_FILE}: an exported model leaves its data behind); "
+            f"give the folder of the run that it came from"
+        )
     corpora = open_corpora(run.config, run.objectives)
     recorded = (run.path / MANIFEST_FILE).read_text(encoding="utf-8")
     if recorded != _manifest_lines(corpora):
@@ -165,10 +172,10 @@ def build_loader(config: RunConfig, streams: list[Stream], ranks: Ranks) -> Load
 
 
 def load_run(run: Path | str, *, step: int | None = None, device: str = "cpu") -> Run:
-    """The model of a run folder, in eval mode, with averaged weights where the run keeps them.
+    """The model of a run folder, in eval mode, with averaged weights where the run keeps them; or that of an exported folder.
 
     Args:
-        run: the folder that `mmssl train` wrote.
+        run: the folder that `mmssl train` or `mmssl export` wrote.
         step: of the checkpoint; None takes the newest.
         device: where to put it.
 
@@ -176,6 +183,8 @@ def load_run(run: Path | str, *, step: int | None = None, device: str = "cpu") -
         InputError: the folder holds no run or no such checkpoint, or the weights do not fit.
     """
     run = Path(run)
+    if is_exported(run):
+        return _load_exported(run, step, device)
     if not (run / CONFIG_FILE).is_file():
         raise InputError(
             f"{run} is no run folder: it has no {CONFIG_FILE}; give the --out folder of `mmssl train` or `mmssl demo`"
@@ -191,6 +200,15 @@ def load_run(run: Path | str, *, step: int | None = None, device: str = "cpu") -
         model.load_state_dict(model_tensors(model, averages))
     model.eval().to(device)
     return Run(run, config, int(checkpoint.name), dict(model.encoders.items()), dict(model.objectives.items()))  # type: ignore[arg-type]
+
+
+def _load_exported(folder: Path, step: int | None, device: str) -> Run:
+    found = read_exported(folder)
+    if step not in (None, found.step):
+        raise InputError(f"{folder} was exported from step {found.step}, it has no step {step}; leave --step out")
+    for module in (*found.encoders.values(), *found.objectives.values()):
+        module.to(device)
+    return Run(folder, found.config, found.step, found.encoders, found.objectives)
 
 
 def checkpoint_step(run: Path) -> int | None:

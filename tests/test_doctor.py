@@ -86,6 +86,7 @@ def healthy(found: _checkup.Checkup) -> _checkup.Checkup:
     room = {"path": "here", "size_bytes": 0, "free_bytes": 100 * GIB}
     return replace(
         found,
+        versions=found.versions | dict.fromkeys(_checkup.ONNX, "1.0"),
         codecs=[{"name": "H.264", "kind": "picture", "outcome": "works", "detail": ""}],
         backends={name: {"works": True, "detail": ""} for name in ("pyav", "torchcodec", "decord")},
         machine=found.machine | {"flags": ["avx512_bf16"], "shared_memory_bytes": 8 * GIB},
@@ -109,6 +110,7 @@ def test_a_healthy_machine_gets_no_advice(found: _checkup.Checkup, monkeypatch: 
         ({"machine": {"shared_memory_bytes": 64 * 1024**2}}, "0.06 GiB of /dev/shm"),
         ({"machine": {"flags": ["avx2"]}}, "no bfloat16"),
         ({"devices": [{"name": "old", "bfloat16": False}]}, "a GPU without bfloat16"),
+        ({"versions": {"onnxruntime": None}}, "onnxruntime (optional)"),
         ({"folders": {"cache": {"path": "there", "free_bytes": GIB}}}, "1.0 GiB free at there"),
     ],
 )

@@ -12,9 +12,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+ONNX = ("onnx", "onnxscript", "onnxruntime")
 PACKAGES = (
     "mmssl", "torch", "torchvision", "torchaudio", "transformers", "safetensors", "av", "torchcodec", "decord",
-    "opencv-python-headless", "numpy", "pyarrow", "pydantic", "tensorboard", "wandb",
+    "opencv-python-headless", "numpy", "pyarrow", "pydantic", "tensorboard", "wandb", "huggingface-hub", *ONNX,
 )  # fmt: skip
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "bf16")
 GIB = 1024**3
@@ -177,7 +178,7 @@ def _free(folder: Path) -> int:
 
 
 def _advice(found: Checkup) -> list[Advice]:
-    return [*_about_decoders(found), *_about_devices(found), *_about_room(found)]
+    return [*_about_decoders(found), *_about_devices(found), *_about_room(found), *_about_export(found)]
 
 
 def _about_decoders(found: Checkup) -> list[Advice]:
@@ -237,3 +238,11 @@ def _about_room(found: Checkup) -> list[Advice]:
             left = f"{folder['free_bytes'] / GIB:.1f} GiB free at {folder['path']}"
             advice.append(Advice(left, "a full disk stops indexing and checkpoints", remedy))
     return advice
+
+
+def _about_export(found: Checkup) -> list[Advice]:
+    missing = [name for name in ONNX if found.versions[name] is None]
+    if not missing:
+        return []
+    effect = "`mmssl export --format onnx` cannot be chosen"
+    return [Advice(f"{', '.join(missing)} (optional)", effect, "uv sync --extra onnx")]

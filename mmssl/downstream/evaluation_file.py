@@ -24,13 +24,13 @@ def write_evaluation(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
-def read_evaluation(run: Path) -> dict[str, Any] | None:
-    """A run's evaluation; None where `mmssl evaluate` has not been run.
+def read_evaluation(run: Path, data: str | None = None) -> dict[str, Any] | None:
+    """A run's evaluation on its held-out sources, or on other data by name; None where `mmssl evaluate` has not been run.
 
     Raises:
         InputError: the file is damaged.
     """
-    path = run / EVALUATION_FILE
+    path = evaluation_path(run, data)
     if not path.is_file():
         return None
     try:

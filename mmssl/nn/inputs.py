@@ -93,15 +93,11 @@ def check_wave(x: Tensor, *, samples: int, rate: int, exact: bool = False) -> No
         )
     if not x.is_floating_point():
         raise ValueError(f"sound must be floating point in -1..1, got {x.dtype}; divide 16-bit samples by 32768")
-    _check_extent(
-        f"samples ({x.shape[1] / rate:.3f} s at {rate} Hz)",
-        x.shape[1],
-        samples,
-        exact,
-        "change the seconds that the views ask for",
-    )
+    _check_extent("samples", x.shape[1], samples, exact, "change the seconds that the views ask for", rate)
 
 
-def _check_extent(what: str, value: int, limit: int, exact: bool, move: str) -> None:
+def _check_extent(what: str, value: int, limit: int, exact: bool, move: str, rate: int = 0) -> None:
     if value < limit or (exact and value != limit):
+        # Written here and no sooner: while a program is exported, `value` may be a symbol, which cannot be formatted.
+        what += f" ({value / rate:.3f} s at {rate} Hz)" if rate else ""
         raise ValueError(f"input has {value} {what}; this encoder takes {'exactly' if exact else 'at least'} {limit}: {move}")

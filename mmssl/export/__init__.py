@@ -1,0 +1,1 @@
+"""Taking a trained model elsewhere: a folder with its card, programs for other runtimes, and weights under other libraries' names."""
