@@ -24,6 +24,19 @@ from mmssl.schema import Problem, Strict, arguments_for, validate, validate_mode
 from mmssl.training.settings import TrainConfig
 from mmssl.types import Backend, InputError
 
+TRAIN_LEAST = {  # what the values of `train` may not be below
+    "steps": 1,
+    "accumulate": 1,
+    "gradients_every": 0,
+    "keep": 1,
+    "save_every": 1,
+    "log_every": 1,
+    "max_nonfinite": 1,
+    "lr": 0,
+    "clip": 0,
+    "workers": -1,
+}
+
 
 class StreamConfig(Strict):
     """One stream: a corpus, how much of it is held out, and the objectives that it feeds."""
@@ -186,20 +199,10 @@ def _resolve_component(
 
 
 def _check_train(train: Mapping[str, Any]) -> list[Problem]:
-    least = {
-        "steps": 1,
-        "accumulate": 1,
-        "gradients_every": 0,
-        "keep": 1,
-        "save_every": 1,
-        "log_every": 1,
-        "max_nonfinite": 1,
-        "lr": 0,
-        "clip": 0,
-        "workers": -1,
-    }
     return [
-        Problem(f"train.{key}", f"must be at least {low}, got {train[key]}") for key, low in least.items() if train[key] < low
+        Problem(f"train.{key}", f"must be at least {low}, got {train[key]}")
+        for key, low in TRAIN_LEAST.items()
+        if train[key] < low
     ]
 
 
