@@ -45,7 +45,7 @@ class StreamConfig(Strict):
     kind: Kind = "auto"  # of a folder: its media, its text files, or text only where there is no media
     batch: int = Field(default=64, ge=1)  # rows in a global micro-batch
     views_per_open: int = Field(default=1, ge=1)  # cuts taken each time a file is opened
-    backend: Backend = "pyav"
+    backend: Backend = "pyav"  # what decodes; `mmssl doctor` tells which work here
     holdout: float | int = 0.1  # share of the sources (below 1), or how many (1 or more), kept for evaluation
     holdout_by: str | None = None  # regular expression: sources whose ids match with the same text stay together
     min_usable: float = Field(default=0.5, ge=0, le=1)  # share of sources that all objectives must accept
