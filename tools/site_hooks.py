@@ -46,7 +46,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def moved(link: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(here), link["path"]))
-        place = on_site(target)
+        place = place_on_site(target)
         if place is None:
             return link[0]  # mkdocs says what is wrong with it
         return f"]({posixpath.relpath(place, posixpath.dirname(uri) or '.')}{link['anchor'] or ''})"
@@ -54,7 +54,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return LINK.sub(moved, markdown)
 
 
-def on_site(target: str) -> str | None:
+def place_on_site(target: str) -> str | None:
     """Where a file of the project lies on the site; None where it does not."""
     if target.startswith("docs/notebooks/") and target.endswith(".ipynb"):
         return target.removeprefix("docs/").removesuffix(".ipynb") + ".md"
