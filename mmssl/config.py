@@ -112,12 +112,13 @@ class RunConfig:
         return built
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Read, override, check and resolve a config file.
 
     Raises:
         InputError: all problems at once, each with its path and, for a misspelt key, the nearest valid one.
     """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no config {path}; the ones that come with mmssl are in configs/")
     try:

@@ -16,7 +16,7 @@ import yaml
 
 from mmssl.config import resolve
 from mmssl.types import InputError
-from tests.page_blocks import PAGES, ROOT, SHELLS, Block, blocks_of, by_tools, what_is_wrong
+from tests.page_blocks import FENCE, PAGES, ROOT, SHELLS, Block, blocks_of, by_tools, what_is_wrong
 from tests.page_calls import commands_in, mmssl_calls, wrong_call, wrong_command
 
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
@@ -84,7 +84,7 @@ def test_pieces_of_configs_hold(page: Path, beside: Path) -> None:
 @by_page
 def test_files_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    links = {link for link in LINK.findall(text) if not (page.parent / link).exists()}
+    links = {link for link in LINK.findall(FENCE.sub("", text)) if not (page.parent / link).exists()}
     configs = {config for config in CONFIG.findall(text) if "<" not in config and not (ROOT / config).exists()}
     assert links | configs == set()
 
