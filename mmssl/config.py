@@ -24,6 +24,19 @@ from mmssl.schema import Problem, Strict, arguments_for, validate, validate_mode
 from mmssl.training.settings import TrainConfig
 from mmssl.types import Backend, InputError
 
+TRAIN_LEAST = {  # what the values of `train` may not be below
+    "steps": 1,
+    "accumulate": 1,
+    "gradients_every": 0,
+    "keep": 1,
+    "save_every": 1,
+    "log_every": 1,
+    "max_nonfinite": 1,
+    "lr": 0,
+    "clip": 0,
+    "workers": -1,
+}
+
 
 class StreamConfig(Strict):
     """One stream: a corpus, how much of it is held out, and the objectives that it feeds."""
@@ -32,7 +45,7 @@ class StreamConfig(Strict):
     kind: Kind = "auto"  # of a folder: its media, its text files, or text only where there is no media
     batch: int = Field(default=64, ge=1)  # rows in a global micro-batch
     views_per_open: int = Field(default=1, ge=1)  # cuts taken each time a file is opened
-    backend: Backend = "pyav"
+    backend: Backend = "pyav"  # what decodes; `mmssl doctor` tells which work here
     holdout: float | int = 0.1  # share of the sources (below 1), or how many (1 or more), kept for evaluation
     holdout_by: str | None = None  # regular expression: sources whose ids match with the same text stay together
     min_usable: float = Field(default=0.5, ge=0, le=1)  # share of sources that all objectives must accept
@@ -99,12 +112,13 @@ class RunConfig:
         return built
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Read, override, check and resolve a config file.
 
     Raises:
         InputError: all problems at once, each with its path and, for a misspelt key, the nearest valid one.
     """
+    path = Path(path)
     raw = read_plain(path)
     for text in overrides:
         _override(raw, text)
@@ -196,20 +210,10 @@ def _resolve_component(
 
 
 def _check_train(train: Mapping[str, Any]) -> list[Problem]:
-    least = {
-        "steps": 1,
-        "accumulate": 1,
-        "gradients_every": 0,
-        "keep": 1,
-        "save_every": 1,
-        "log_every": 1,
-        "max_nonfinite": 1,
-        "lr": 0,
-        "clip": 0,
-        "workers": -1,
-    }
     return [
-        Problem(f"train.{key}", f"must be at least {low}, got {train[key]}") for key, low in least.items() if train[key] < low
+        Problem(f"train.{key}", f"must be at least {low}, got {train[key]}")
+        for key, low in TRAIN_LEAST.items()
+        if train[key] < low
     ]
 
 

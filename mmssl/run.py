@@ -55,12 +55,13 @@ class Run:
     objectives: dict[str, Objective]
 
 
-def start_run(config: RunConfig, out: Path, *, resume: bool = False, display: bool = True) -> Path:
+def start_run(config: RunConfig, out: Path | str, *, resume: bool = False, display: bool = True) -> Path:
     """Train `config` into folder `out`; returns the newest checkpoint.
 
     Raises:
         InputError: the folder holds a run already and `resume` is off, or it is on and config or data have changed.
     """
+    out = Path(out)
     holds_run = (out / CONFIG_FILE).is_file() or (out / "ckpt").is_dir()
     if holds_run and not resume:
         raise InputError(f"{out} holds a run already; add --resume to go on with it, or choose another --out")

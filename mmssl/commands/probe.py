@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmssl.commands._probe_localization import soundnet, toyworld, vggss
 from mmssl.commands._probe_options import (
     AllowMissing,
     Clips,
@@ -25,6 +26,9 @@ from mmssl.commands._probe_options import (
     numbers,
     perform,
 )
+from mmssl.commands.probe_davis import davis
+from mmssl.commands.probe_jhmdb import jhmdb
+from mmssl.commands.probe_retrieval import retrieval
 
 if TYPE_CHECKING:
     from mmssl.downstream.probe.probes import Bench, Result
@@ -257,10 +261,10 @@ def finetune(
 
 
 probe = typer.Typer(
-    help="How good is a representation? Nearest neighbours, linear, attentive and fine-tuned, on labelled clips.",
+    help="How good is a representation? On labelled clips, in retrieval, in localization, in tracking.",
     no_args_is_help=True,
 )
-# Each part of the group is a function, named as its command: those above, and those of modules `probe_*.py`.
-PARTS = (knn, linear, attentive, finetune)
+# Each part of the group is a function, named as its command: those above, and those of the modules beside it.
+PARTS = (knn, linear, attentive, finetune, retrieval, soundnet, vggss, toyworld, davis, jhmdb)
 for _part in PARTS:
     probe.command(_part.__name__)(_part)

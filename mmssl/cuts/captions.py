@@ -101,7 +101,7 @@ class CaptionViews(Views):
     fps: float | None = None  # 5 where the encoder takes any; the clip lasts frames / fps
     size: int | None = None  # pixels
     length: int | None = None  # tokens of a caption
-    tokenizer: str | None = None
+    tokenizer: str | None = None  # the text encoder's, by path or name
     pause: float = 0.0  # seconds; captions with less between them are joined
     crop: tuple[float, float] = (0.85, 1.0)  # side of the square box as a share of the picture's shorter side
 
@@ -172,10 +172,10 @@ class WindowViews(Views):
     steps: int = 16  # S
     frames: int | None = None  # T, of each step; 1 where the encoder takes any number
     captions: int = 4  # K, at most; at least 2 are in every window
-    size: int | None = None
-    length: int | None = None
-    tokenizer: str | None = None
-    crop: tuple[float, float] = (0.85, 1.0)
+    size: int | None = None  # pixels
+    length: int | None = None  # tokens of a caption
+    tokenizer: str | None = None  # the text encoder's, by path or name
+    crop: tuple[float, float] = (0.85, 1.0)  # side of the square box as a share of the picture's shorter side
 
     def __post_init__(self) -> None:
         _check_pictures(self.frames, None, self.crop)

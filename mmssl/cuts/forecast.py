@@ -97,7 +97,7 @@ class BlockViews(Views):
     None in `frames`, `fps`, `size` stands for what the encoder was built for (`resolve`).
     """
 
-    blocks: int = 8
+    blocks: int = 8  # of which the objective predicts the last ones
     frames: int | None = (
         None  # pictures in a block; 1 for an encoder of single pictures, 4 for one of clips that takes any number
     )

@@ -18,7 +18,7 @@ class FrameViews(Views):
     spacing 1 / f with f uniform in `fps`: with a range, slow and quick motion are both seen of any clip.
     """
 
-    frames: int = 4
+    frames: int = 4  # T
     fps: tuple[float, float] = (6.0, 6.0)  # pictures a second, lowest and highest
     size: int | None = None  # pixels; None: what the encoder was built for
     crop: tuple[float, float] = (0.7, 1.0)  # side of the square box as a share of the region's shorter side

@@ -239,8 +239,8 @@ class SyncViews(Views):
     seconds: float | None = None  # of sound; 1.0 where the encoder takes any length
     fps: float | None = None  # of the frames; 12.5 where the encoder takes any
     frames: int | None = None  # T; as many as fit `seconds` at `fps` where the encoder takes any number
-    size: int | None = None
-    rate: int | None = None
+    size: int | None = None  # pixels
+    rate: int | None = None  # Hz
     min_shift: float = 0.5  # seconds between the starts
     max_shift: float | None = None  # None: as far as the source allows
     overlapping: float = 0.0  # share of draws whose windows overlap (shift >= min_shift, < seconds): super-hard negatives

@@ -93,7 +93,7 @@ class PassageViews(Views):
     """
 
     length: int | None = None  # tokens
-    tokenizer: str | None = None
+    tokenizer: str | None = None  # the text encoder's, by path or name
 
     def resolve(self, text: InputSpec) -> PassageViews:
         """These views with every None filled in. Raises `InputError` as `resolve_text` does."""

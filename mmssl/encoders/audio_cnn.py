@@ -26,12 +26,20 @@ STRIDES = {"tiny": 8, "vgg": 16, "resnet18": 32}  # windows and bands for each c
 class AudioCNN(Encoder):
     """(N, samples) at `rate` -> pooled (N, D), grid (N, T, F, D).
 
-    `seconds`: the length that views should ask for (any length of at least one cell works). `mels` bands, Hann windows of `window`
-    seconds every `hop` seconds (`mmssl.nn.logmel`). `pool`: "max" over time and frequency, as L3 does, or "mean". `norm`: None
-    takes "group" for tiny and "batch" for the others. `band_offset`: a learnt vector for each frequency is added after the first layer;
-    without it convolution and pooling see the same timbre at every pitch, and which band it lay in only by its distance to the border.
+    Args:
+        size: which network: "tiny" for two cores, "vgg" as in L3, or "resnet18".
+        rate: of the sound that it takes, samples a second.
+        seconds: the length that views should ask for (any length of at least one cell works).
+        mels: bands of the log-mel spectrogram (`mmssl.nn.logmel`).
+        window: seconds that each Hann window lasts.
+        hop: seconds from window to window.
+        pool: "max" over time and frequency, as L3 does, or "mean".
+        norm: kind of normalisation; None takes "group" for tiny and "batch" for the others.
+        band_offset: add a learnt vector for each frequency after the first layer; without it convolution and pooling see the same
+            timbre at every pitch, and which band it lay in only by its distance to the border.
 
-    Raises `ValueError` for arguments that do not fit.
+    Raises:
+        ValueError: for arguments that do not fit.
     """
 
     modality: ClassVar[Modality] = "audio"

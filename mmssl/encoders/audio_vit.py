@@ -24,11 +24,19 @@ EXTRA = 2  # AST's class and distillation tokens, in front of the patches
 class AudioViT(Encoder):
     """(N, samples) at `rate` -> pooled (N, D), the mean of the grid (N, T, F, D).
 
-    Positions are learnt, so input must be exactly `seconds` long. Patches of 16 x 16 windows and bands start every `stride` windows and
-    bands (AST: 10, so that they overlap). `mels` bands (None: tiny 64, the others 128) of Hann windows of `window` seconds every `hop`
-    seconds (`mmssl.nn.logmel`).
+    Positions are learnt, so input must be exactly `seconds` long.
 
-    Raises `ValueError` for arguments that do not fit one another.
+    Args:
+        size: width and depth: "tiny" for two cores, "small" or "base".
+        rate: of the sound that it takes, samples a second.
+        seconds: length of the sound that it takes, exactly.
+        mels: bands of the log-mel spectrogram (`mmssl.nn.logmel`); None: tiny 64, the others 128.
+        window: seconds that each Hann window lasts.
+        hop: seconds from window to window.
+        stride: patches of 16 x 16 windows and bands start every so many windows and bands (AST: 10, so that they overlap).
+
+    Raises:
+        ValueError: for arguments that do not fit one another.
     """
 
     modality: ClassVar[Modality] = "audio"

@@ -63,8 +63,9 @@ class Encoder(nn.Module, ABC):
         module = type(self).__module__
         return module.removeprefix("mmssl.encoders.")
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: Path | str) -> None:
         """Write `config.json`, `model.safetensors` and what is attached into `folder`, each whole or not at all."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         names = {argument: name for argument, (name, _) in self.attached.items()}
         config = {"encoder": self.name, "modality": self.modality, "dim": self.dim, "arguments": self.arguments | names}
@@ -77,7 +78,7 @@ class Encoder(nn.Module, ABC):
         write_aside(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
 
     @staticmethod
-    def from_pretrained(folder: Path) -> Encoder:
+    def from_pretrained(folder: Path | str) -> Encoder:
         """Rebuild an encoder from `save_pretrained`'s folder. Nothing is unpickled.
 
         Raises `InputError` where a file is missing, is not of this format, or does not fit the architecture it names.

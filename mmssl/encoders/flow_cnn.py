@@ -22,14 +22,21 @@ from mmssl.types import Features, InputSpec, Modality
 class FlowCNN(Encoder):
     """(N, T, 2, H, W) floating point, pixels for one step -> pooled (N, D), grid (N, T / time_stride, H / stride, W / stride, D).
 
-    `pixels` (None: 64 for tiny, 224 for s3d, 112 for the others), `frames` (fields of flow) and `fps`: what views should ask for; any size
-    and number that gives a cell works. Where cells lie, `norm` and the sizes: as in `video_resnet`.
+    Where cells lie: as in `video_resnet`. Flow is normalised as asinh(flow / unit): linear up to about one `unit`, logarithmic above it,
+    so that neither slow motion vanishes beside fast motion nor a wild estimate drowns all else.
 
-    Flow is normalised as asinh(flow / unit): linear up to about one `unit`, logarithmic above it, so that neither slow motion vanishes
-    beside fast motion nor a wild estimate drowns all else. `unit`: pixels; None: a 64th of `pixels`. `centre`: take the mean over each field
-    away first, which removes a panning camera (section 3.1 of the first paper) and with it how fast the whole moves.
+    Args:
+        size: which network: "tiny" for two cores, or one of torchvision's.
+        pixels: side of the fields that views should ask for, any that gives a cell works; None: 64 for tiny, 224 for s3d, 112 for the others.
+        frames: fields of flow that views should ask for; any number that gives a cell works.
+        fps: fields a second that views should ask for.
+        norm: kind of normalisation; None: "group" for tiny, "batch" for the others.
+        unit: pixels up to which the normalisation is linear; None: a 64th of `pixels`.
+        centre: take the mean over each field away first, which removes a panning camera (section 3.1 of the first paper) and with it
+            how fast the whole moves.
 
-    Raises `ValueError` for arguments that do not fit one another.
+    Raises:
+        ValueError: for arguments that do not fit one another.
     """
 
     modality: ClassVar[Modality] = "flow"

@@ -28,16 +28,21 @@ DIMS = {"tiny": 96, "resnet18": 512, "resnet34": 512, "resnet50": 2048}
 class FrameResNet(Encoder):
     """(N, T, 3, H, W) -> pooled (N, D), grid (N, T, H / stride, W / stride, D).
 
-    `pixels`: the side that views should ask for (None: 128 for tiny, 224 for the others); other sizes and oblong pictures work too.
-    `output_stride`: pixels from cell to cell: 8 or 4 for tiny (None: 8); 32, 16, 8 or 4 for the others (None: 32), where later strides
-    become dilations, so that loaded weights compute what they did. `dilated`: false takes those strides away and puts nothing in their place:
-    cells see less around them, which suits tracking (Jabri et al., NeurIPS 2020) but not loaded weights.
-    `padding`: "zeros", or "reflect", which tells cells nothing of how far the border is (what a picture shows near its border still does).
-    `norm`: "batch" or "group" (None: "group" for tiny, "batch" for the others).
-    `width`: channels of tiny's stem; its features are twice as wide.
-    `weights`: a name of torchvision's, such as "IMAGENET1K_V1"; they are fetched, and bring their own normalisation.
+    Args:
+        size: which network: "tiny" for two cores, or one of torchvision's.
+        pixels: side that views should ask for; other sizes and oblong pictures work too; None: 128 for tiny, 224 for the others.
+        output_stride: pixels from cell to cell: 8 or 4 for tiny (None: 8); 32, 16, 8 or 4 for the others (None: 32), where later strides
+            become dilations, so that loaded weights compute what they did.
+        dilated: false takes those strides away and puts nothing in their place: cells see less around them, which suits tracking
+            (Jabri et al., NeurIPS 2020) but not loaded weights.
+        padding: "zeros", or "reflect", which tells cells nothing of how far the border is (what a picture shows near its border still does).
+        norm: kind of normalisation; None: "group" for tiny, "batch" for the others.
+        width: channels of tiny's stem; its features are twice as wide.
+        weights: a name of torchvision's, such as "IMAGENET1K_V1"; they are fetched, and bring their own normalisation.
 
-    Raises `ValueError` for arguments that do not fit one another, `InputError` where weights cannot be had.
+    Raises:
+        ValueError: for arguments that do not fit one another.
+        InputError: where weights cannot be had.
     """
 
     modality: ClassVar[Modality] = "frame"

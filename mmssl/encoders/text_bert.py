@@ -25,17 +25,22 @@ SHAPE_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "interm
 class TextBert(Encoder):
     """Token ids (N, L) -> pooled (N, D), grid (N, L, D), valid (N, L).
 
-    `tokenizer`: a path, or a name on the hub, see `load_tokenizer`; it sets the size of the vocabulary, and a saved encoder carries it.
-    `tokens`: the longest text. Shorter ones may come, padded or not; padding is told by its id where `valid` is not given. The two texts
-    of a pair are told apart by the separator between them.
-
-    `pool`: "mean" over the real tokens, or "cls", the first token (BERT's). `weights`: a BERT on the hub, for who is online
-    ("bert-base-uncased"); it brings its own shape and tokenizer, and `size` says nothing then. `config`: further values of transformers'
-    `BertConfig`.
-
+    Padding is told by its id where `valid` is not given. The two texts of a pair are told apart by the separator between them.
     Every parameter takes part in `forward`, so DDP and FSDP2 need nothing special.
 
-    Raises `InputError` where the tokenizer or the weights cannot be had, `ValueError` for arguments that do not fit one another.
+    Args:
+        size: width and depth: "tiny" for two cores, "small" or "base".
+        tokenizer: a path, or a name on the hub, see `load_tokenizer`; it sets the size of the vocabulary, and a saved encoder carries it.
+        tokens: of the longest text; shorter ones may come, padded or not.
+        dropout: share of units that are left out in training.
+        pool: "mean" over the real tokens, or "cls", the first token (BERT's).
+        weights: a BERT on the hub, for who is online ("bert-base-uncased"); it brings its own shape and tokenizer, and `size` says
+            nothing then.
+        config: further values of transformers' `BertConfig`.
+
+    Raises:
+        InputError: where the tokenizer or the weights cannot be had.
+        ValueError: for arguments that do not fit one another.
     """
 
     modality: ClassVar[Modality] = "text"

@@ -33,11 +33,22 @@ SHAPE_KEYS = (
 class TextSeq2Seq(Encoder):
     """Token ids (N, L) -> pooled (N, D), the mean over the real tokens of the grid (N, L, D), valid (N, L); and `decode`, `generate`.
 
-    `tokenizer`, `tokens` and `weights` ("facebook/bart-base", "google/pegasus-large") are as in `text_bert`. `decoder`: without it the
-    model only reads. Objectives that do not write (masked_lm, next_sentence) must be given one without: a decoder that takes no part in
-    a step has no gradients, on which DDP stops. Embeddings are shared by reading, writing and the output.
+    Embeddings are shared by reading, writing and the output.
 
-    Raises `InputError` where the tokenizer or the weights cannot be had, `ValueError` for arguments that do not fit one another.
+    Args:
+        size: width and depth: "tiny" for two cores, "small" or "base".
+        tokenizer: as in `text_bert`.
+        style: where normalisation stands and how positions are told: BART's or PEGASUS's.
+        tokens: of the longest text; shorter ones may come, padded or not.
+        dropout: share of units that are left out in training.
+        decoder: without it the model only reads. Objectives that do not write (masked_lm, next_sentence) must be given one without: a
+            decoder that takes no part in a step has no gradients, on which DDP stops.
+        weights: as in `text_bert` ("facebook/bart-base", "google/pegasus-large").
+        config: further values of transformers' `BartConfig` or `PegasusConfig`.
+
+    Raises:
+        InputError: where the tokenizer or the weights cannot be had.
+        ValueError: for arguments that do not fit one another.
     """
 
     modality: ClassVar[Modality] = "text"

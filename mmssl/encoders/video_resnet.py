@@ -22,12 +22,19 @@ from mmssl.types import Features, InputSpec, Modality
 class VideoResNet(Encoder):
     """(N, T, 3, H, W) -> pooled (N, D), grid (N, T / time_stride, H / stride, W / stride, D).
 
-    `pixels` (None: 64 for tiny, 224 for s3d, 112 for the others), `frames` and `fps`: what views should ask for; any size and number
-    of frames that gives a cell works. Cell t of the grid is centred on frame `time_offset + time_stride * t`. `norm`: "batch" or
-    "group" (None: "group" for tiny, "batch" for the others). `weights`: a name of torchvision's, such as "KINETICS400_V1"; they are
-    fetched, and bring their own normalisation.
+    Cell t of the grid is centred on frame `time_offset + time_stride * t`.
 
-    Raises `ValueError` for arguments that do not fit one another, `InputError` where weights cannot be had.
+    Args:
+        size: which network: "tiny" for two cores, or one of torchvision's.
+        pixels: side that views should ask for, any that gives a cell works; None: 64 for tiny, 224 for s3d, 112 for the others.
+        frames: pictures of a clip that views should ask for; any number that gives a cell works.
+        fps: pictures a second that views should ask for.
+        norm: kind of normalisation; None: "group" for tiny, "batch" for the others.
+        weights: a name of torchvision's, such as "KINETICS400_V1"; they are fetched, and bring their own normalisation.
+
+    Raises:
+        ValueError: for arguments that do not fit one another.
+        InputError: where weights cannot be had.
     """
 
     modality: ClassVar[Modality] = "video"

@@ -22,11 +22,18 @@ SHAPES = {"tiny": (128, 4, 4, 8, 64, 8), "small": (384, 12, 6, 16, 224, 16), "ba
 class VideoViT(Encoder):
     """(N, T, 3, H, W) -> pooled (N, D), the mean of the grid (N, T / tubelet, H / patch, W / patch, D).
 
-    Positions are fixed sines, so input must be exactly `frames` pictures of `pixels` x `pixels` (None: tiny 8 of 64, the others 16 of
-    224), cut into tubelets of `tubelet` frames by `patch` x `patch` pixels (None: tiny 8, the others 16). `fps` is what views should ask
-    for.
+    Positions are fixed sines, so input must be exactly `frames` pictures of `pixels` x `pixels`.
 
-    Raises `ValueError` for arguments that do not fit one another.
+    Args:
+        size: width and depth: "tiny" for two cores, "small" or "base".
+        pixels: side of the pictures; None: 64 for tiny, 224 for the others.
+        frames: pictures of a clip; None: 8 for tiny, 16 for the others.
+        fps: pictures a second that views should ask for.
+        patch: side of a patch in pixels; None: 8 for tiny, 16 for the others.
+        tubelet: pictures that a patch spans in time.
+
+    Raises:
+        ValueError: for arguments that do not fit one another.
     """
 
     modality: ClassVar[Modality] = "video"

@@ -32,15 +32,23 @@ class FrameAugment:
     """uint8, or float in 0..1, (N, T, 3, H, W) -> the same shape; uint8 stays uint8 (rounded), anything else becomes float32. With every
     strength 0 it is the identity.
 
-    `brightness`, `contrast`, `saturation`: factors are uniform in 1 - s .. 1 + s (not below 0); `hue`: uniform in -s .. s turns
-    (s <= 0.5); in random order (Howard 2013, arXiv:1312.5402, as torchvision's ColorJitter). `grey`, `flip`, `drop_channel`, `blur`:
-    probabilities of turning grey, mirroring left to right, blackening one channel, and Gaussian blur with sigma uniform in
-    `blur_sigma` pixels. `crop`: the smallest share of the area that a random crop keeps, with aspect ratio 3:4 to 4:3, resized
-    to the full size (1: no crop).
+    Colours change in random order (Howard 2013, arXiv:1312.5402, as torchvision's ColorJitter).
 
-    `mode`: "fused" does all colour work by one 3x4 matrix for each clip; "exact" calls torchvision's functions clip by clip.
+    Args:
+        brightness: strength s; the factor is uniform in 1 - s .. 1 + s (not below 0).
+        contrast: likewise.
+        saturation: likewise.
+        hue: strength s, at most 0.5; turned by uniform -s .. s turns.
+        grey: probability of turning grey.
+        flip: probability of mirroring left to right.
+        drop_channel: probability of blackening one colour channel.
+        blur: probability of Gaussian blur.
+        blur_sigma: pixels between which the blur's sigma is drawn.
+        crop: the smallest share of the area that a random crop keeps, with aspect ratio 3:4 to 4:3, resized to the full size; 1: no crop.
+        mode: "fused" does all colour work by one 3x4 matrix for each clip; "exact" calls torchvision's functions clip by clip.
 
-    Raises `ValueError` for a strength or probability out of range.
+    Raises:
+        ValueError: for a strength or probability out of range.
     """
 
     brightness: float = 0.4
@@ -138,13 +146,21 @@ class FrameAugment:
 class WaveAugment:
     """float (N, S) in -1..1 -> float32 (N, S), not clamped. With every strength 0 it is the identity.
 
-    `gain`: loudness changes by uniform -g .. g dB. `polarity`: probability of a sign change. `noise`: probability of added white
-    noise, at a ratio uniform in `noise_snr` dB to the clip's own power (a silent clip stays silent). `roll`: shifted by up to so many
-    samples either way, the end wrapping to the start; leave it at 0 where timing is the task. `low_pass` and `high_pass`: probabilities
-    of a second-order Butterworth magnitude response without phase, its cut-off uniform in the logarithm over `low_cut` and
-    `high_cut`, shares of half the sample rate.
+    Filters have a second-order Butterworth magnitude response without phase; cut-offs are drawn uniformly in the logarithm.
 
-    Raises `ValueError` for a strength or probability out of range.
+    Args:
+        gain: loudness changes by uniform -g .. g dB.
+        polarity: probability of a sign change.
+        noise: probability of added white noise (a silent clip stays silent).
+        noise_snr: dB of the clip's own power over the noise, lowest and highest.
+        roll: shifted by up to so many samples either way, the end wrapping to the start; leave it at 0 where timing is the task.
+        low_pass: probability of a low-pass filter.
+        low_cut: its cut-off as a share of half the sample rate, lowest and highest.
+        high_pass: probability of a high-pass filter.
+        high_cut: its cut-off as a share of half the sample rate, lowest and highest.
+
+    Raises:
+        ValueError: for a strength or probability out of range.
     """
 
     gain: float = 6.0

@@ -42,6 +42,7 @@ class AudioVisualNCE(Objective):
             softmax(sharpness * cosine), which leaves chance sooner because every cell has a gradient; 20 is a good start.
         time: with "max", over the frames: the best cell of all frames ("max"), or the mean of each frame's best ("mean").
         temperature: of the softmax; with `learn_temperature` where it begins, between 0.01 and 1.
+        learn_temperature: make the temperature a parameter that is learnt.
         queue: past rows kept as further negatives, 0 for none. With pooling "max" only sounds are queued (a queued picture would be a
             whole grid), so only the picture-to-sound direction has them.
         frame_augment, wave_augment: applied in training.

@@ -53,7 +53,7 @@ class PuzzleViews(Views):
 
     needs_motion: ClassVar[bool] = True
 
-    puzzles: Literal["both", "space", "time"] = "both"
+    puzzles: Literal["both", "space", "time"] = "both"  # which are asked
     piece: float = 0.75  # side of a piece as a share of the quarter in which it lies
     apart: float = 0.1  # what lies between neighbouring pieces at least, as a share of a quarter's side
     gap: tuple[float, float] = (0.1, 0.4)  # seconds between the clips of the puzzle in time, drawn for each gap

@@ -69,7 +69,7 @@ class NoiseViews(Views):
     permute: bool = True  # put the sentences in random order
     rotate: float = 0.0  # share of the passages that begin at a random word
     pause: float = 0.3  # seconds without a caption that end a sentence of a film, see `mmssl.cuts.passages.sentences_of`
-    tokenizer: str | None = None
+    tokenizer: str | None = None  # the text encoder's, by path or name
 
     def __post_init__(self) -> None:
         check_pause(self.pause)

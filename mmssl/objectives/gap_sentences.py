@@ -83,7 +83,7 @@ class GapViews(Views):
     noise: float = 0.2  # on the scores
     keep: float = 0.1  # share of the chosen sentences that stay in the document all the same
     pause: float = 0.3  # seconds without a caption that end a sentence of a film, see `mmssl.cuts.passages.sentences_of`
-    tokenizer: str | None = None
+    tokenizer: str | None = None  # the text encoder's, by path or name
 
     def __post_init__(self) -> None:
         check_pause(self.pause)

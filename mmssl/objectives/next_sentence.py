@@ -41,7 +41,7 @@ class TwoTextsViews(Views):
     """
 
     length: int | None = None  # tokens of both together
-    tokenizer: str | None = None
+    tokenizer: str | None = None  # the text encoder's, by path or name
 
     def resolve(self, text: InputSpec) -> TwoTextsViews:
         """These views with every None filled in. Raises `InputError` where length or tokenizer are missing or do not fit."""

@@ -59,7 +59,7 @@ class FlowViews(Views):
     step: float | None = None  # seconds that a field spans; None: until the next one
     size: int | None = None  # pixels of a picture
     flow_size: int | None = None  # pixels of a field
-    method: str = "dis"
+    method: str = "dis"  # of computing flow: "dis" (OpenCV), or "raft" or "raft_small" where their weights are at hand
     crop: tuple[float, float] = (0.7, 1.0)  # side of the square box as a share of the region's shorter side
     region: tuple[float, float, float, float] = WHOLE  # left, top, width, height of what is looked at: keep black bars out of it
     min_motion: float = (
