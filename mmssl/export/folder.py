@@ -30,7 +30,7 @@ from mmssl.export.theirs import FOLDER as THEIRS_FOLDER
 from mmssl.export.theirs import write_theirs
 from mmssl.export.torch_file import FILE as TORCH_FILE
 from mmssl.export.torch_file import write_torch
-from mmssl.exported import EXPORT_FILE, FORMAT, HEADS_FILE, TRAINING_FILE, heads_of, is_exported, read_manifest
+from mmssl.exported import EXPORT_FILE, FORMAT, HEADS_FILE, TRAINING_FILE, Embeds, heads_of, is_exported, read_manifest
 from mmssl.files import sync, write_aside
 from mmssl.objectives.base import Objective
 from mmssl.run import Run, load_run
@@ -96,9 +96,8 @@ def export_run(
             on_part(f"{role}: weights")
             folder = part / folders[role]
             encoder.save_pretrained(folder)
-            theirs[role] = write_theirs(encoder, folder / THEIRS_FOLDER)
-            if isinstance(theirs[role], dict):
-                theirs[role] |= {"folder": str(Path(folders[role], THEIRS_FOLDER))}
+            found = write_theirs(encoder, folder / THEIRS_FOLDER)
+            theirs[role] = found if isinstance(found, str) else found | {"folder": str(Path(folders[role], THEIRS_FOLDER))}
             for made in _programs(role, encoder, objectives.get(head or ""), formats, folder, on_part):
                 programs.append(
                     made | {"file": str(Path(folders[role], made["file"])), "embedding_of": _embeds(objectives, head, role)}
@@ -180,7 +179,7 @@ def _roles(run: Run, roles: Sequence[str]) -> dict[str, Encoder]:
 
 
 def _joint(objectives: Mapping[str, Objective], name: str | None) -> str | None:
-    able = [key for key, objective in objectives.items() if hasattr(objective, "embed")]
+    able = [key for key, objective in objectives.items() if isinstance(objective, Embeds)]
     if name is not None and name not in able:
         raise InputError(
             f"objective {name} is not exported or has no joint space; of what is exported these have one: {', '.join(able) or 'none'}"
