@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 
@@ -34,12 +35,13 @@ from mmssl.exported import EXPORT_FILE, FORMAT, HEADS_FILE, TRAINING_FILE, Embed
 from mmssl.files import sync, write_aside
 from mmssl.objectives.base import Objective
 from mmssl.run import Run, load_run
+from mmssl.training.errors import RunError
 from mmssl.types import InputError
 
 FORMATS = ("safetensors", "torch", "onnx")
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # the hub's identifiers: apache-2.0, cc-by-4.0, mit
 UNKNOWN_LICENCE = "unknown"
-HEADING = f"# How this model was trained. `mmssl train {TRAINING_FILE} streams.0.data=CLIPS` does it again with the clips of a folder.\n"
+HEADING = f"# How this model was trained. Here, `mmssl train {TRAINING_FILE} streams.0.data=CLIPS --out RUN` does it again with the clips of a folder.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,8 @@ def _refuse(out: Path, formats: Sequence[str], license: str | None) -> None:
         raise InputError(f"--format is {', '.join(unknown)}; there are {', '.join(FORMATS)}")
     if license is not None and not LICENCE.fullmatch(license):
         raise InputError(f"--license is {license!r}; give an identifier of the hub's, such as apache-2.0, mit or cc-by-4.0")
+    if out.resolve() == Path.cwd():
+        raise InputError(f"{out} is the folder that you are in; give a new one, such as {out.resolve() / 'my-model'}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(
             f"{out} exists and is not empty; give a new folder, so that nothing of another export is left among the files"
@@ -253,17 +257,20 @@ def _role(encoder: Encoder, folder: str) -> dict[str, Any]:
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place when the block ends well, and leaves nothing behind when it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
     try:
+        part.mkdir(parents=True)
         yield part
         for path in [*part.rglob("*"), part]:
             sync(path)
         if out.is_dir():
             out.rmdir()
         part.rename(out)
+    except (OSError, safetensors.SafetensorError) as error:  # safetensors wraps the system's errors in its own
+        raise RunError(
+            f"{out} could not be written: {error}; nothing of it is left; make room, then run the same command again"
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     sync(out.parent)
