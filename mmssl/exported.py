@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import safetensors
 import safetensors.torch
@@ -25,10 +25,19 @@ from mmssl.encoders.base import CONFIG_FILE as ENCODER_FILE
 from mmssl.encoders.base import Encoder
 from mmssl.nn.queue import RowQueue
 from mmssl.objectives.base import Objective
-from mmssl.types import InputError
+from mmssl.types import Features, InputError
 
 EXPORT_FILE, TRAINING_FILE, HEADS_FILE = "export.json", "config.yaml", "heads.safetensors"
 FORMAT = 1  # of export.json
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """An objective with a space that its roles share."""
+
+    def embed(self, role: str, features: Features) -> Tensor:
+        """Unit-length joint embeddings (N, D) of the encoder's features for `role`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,31 +100,32 @@ def heads_of(objectives: Mapping[str, Objective]) -> dict[str, Tensor]:
 def foreign(folder: Path, modules: Sequence[str] = ()) -> list[str]:
     """What loading this folder would import or fetch beyond mmssl: modules of other packages but `modules`, weights and files elsewhere.
 
-    For folders that someone else wrote: an encoder or objective may be named by any module that is installed here.
+    For folders that someone else wrote: an encoder or objective may be named by any module that is installed here. Nothing is imported.
     """
-    manifest = read_manifest(folder)
-    named: list[str] = []
     found: list[str] = []
-    for entry in manifest["roles"].values():
+    named: list[str] = []
+    for entry in read_manifest(folder)["roles"].values():
         config = _json(folder / entry["folder"] / ENCODER_FILE)
         named.append(str(config.get("encoder", "")))
-        arguments, attached = config.get("arguments") or {}, config.get("attached") or {}
+        arguments, attached = _mapping(config.get("arguments")), _mapping(config.get("attached"))
         # A saved encoder never names weights; a slash in a transformer's configuration is the name of something on the hub.
-        more = {key: value for key, value in (arguments.get("config") or {}).items() if "/" in str(value)}
-        found += [f"{key} {arguments[key]}" for key in ("weights", "tokenizer") if arguments.get(key) and key not in attached]
+        more = {key: value for key, value in _mapping(arguments.get("config")).items() if "/" in str(value)}
+        more |= {key: arguments[key] for key in ("weights", "tokenizer") if arguments.get(key) and key not in attached}
         found += [f"{key} {value}" for key, value in more.items()]
         found += [f"the file {name}" for name in attached.values() if Path(str(name)).name != name]
-    named += _components(read_plain(folder / TRAINING_FILE))
-    modules = ("mmssl", *modules)
-    return [f"the module {name}" for name in dict.fromkeys(named) if "." in name and name.split(".")[0] not in modules] + found
-
-
-def _components(config: Mapping[str, Any]) -> list[str]:
     try:
-        items = [item for stream in config["streams"] for item in stream["objectives"]]
-        return [str(item["name"]) for item in [*items, *config["encoders"].values()]]
+        training = read_plain(folder / TRAINING_FILE)
+        items = [item for stream in training["streams"] for item in stream["objectives"]]
+        named += [str(item["name"]) for item in [*items, *training["encoders"].values()]]
+        found += [f"tokenizer {item['views']['tokenizer']}" for item in items if _mapping(item.get("views")).get("tokenizer")]
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{TRAINING_FILE} of the exported model is no config of a run ({error!r})") from error
+        raise InputError(f"{folder / TRAINING_FILE} is no config of a run ({error!r})") from error
+    known = ("mmssl", *modules)
+    return [f"the module {name}" for name in dict.fromkeys(named) if "." in name and name.split(".")[0] not in known] + found
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -123,7 +133,7 @@ def _json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no config of an encoder: {error}") from error
-    return content if isinstance(content, dict) else {}
+    return dict(_mapping(content))
 
 
 def _objectives(folder: Path, names: list[str], config: RunConfig, encoders: Mapping[str, Encoder]) -> dict[str, Objective]:

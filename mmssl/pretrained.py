@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmssl.encoders.base import CONFIG_FILE, Encoder
-from mmssl.exported import is_exported
+from mmssl.exported import Embeds, is_exported
 from mmssl.hub import pull
 from mmssl.objectives.base import Objective
 from mmssl.run import load_run
@@ -41,7 +41,7 @@ class Pretrained:
 
     def spaces(self, role: str) -> list[str]:
         """The objectives that embed what `role` encodes into a space shared with another role."""
-        return [name for name, objective in self.objectives.items() if role in objective.roles and hasattr(objective, "embed")]
+        return [name for name, objective in self.objectives.items() if role in objective.roles and isinstance(objective, Embeds)]
 
     @torch.inference_mode()
     def embed(self, role: str, x: Tensor, *, objective: str | None = None) -> Tensor:
@@ -61,7 +61,9 @@ class Pretrained:
             raise InputError(
                 f"objective {name} of {self.path} embeds no {role} into a joint space; these do: {', '.join(able) or 'none'}"
             )
-        return self.objectives[name].embed(role, encoder(x))  # type: ignore[operator]
+        chosen = self.objectives[name]
+        assert isinstance(chosen, Embeds)
+        return chosen.embed(role, encoder(x))
 
 
 def from_pretrained(name: Path | str, *, revision: str | None = None, device: str = "cpu") -> Pretrained:

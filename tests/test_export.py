@@ -215,6 +215,23 @@ def test_a_folder_that_holds_something_is_left_alone(run, tmp_path):
     assert isinstance(done.exception, InputError) and "no run folder" in str(done.exception)
 
 
+def test_a_folder_that_cannot_be_written_is_a_sentence(run, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(RunError, match="could not be written"):
+        export_run(run, tmp_path / "file" / "out")
+
+    def full(*args, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Encoder, "save_pretrained", full)
+    with pytest.raises(RunError, match="No space left on device; nothing of it is left"):
+        export_run(run, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="the folder that you are in"):
+        export_run(run, Path())
+
+
 def test_without_onnx_the_command_says_what_to_install(run, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_file.importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(InputError, match=r"needs onnxruntime; install mmssl's extra: uv sync --extra onnx"):
@@ -294,8 +311,11 @@ class Doubles(nn.Module):
         return 2 * features.pooled
 
 
-def test_an_inner_value_may_be_called_as_an_output_is(tmp_path):
+@pytest.mark.parametrize("inline", [1 << 30, 0])
+def test_inner_values_may_be_called_as_outputs_are_and_weights_lie_outside_where_they_are_many(tmp_path, monkeypatch, inline):
+    monkeypatch.setattr(onnx_file, "INLINE", inline)
     found = write_onnx(trace(Program(Strange("embedding"), "audio", Doubles())), tmp_path / "a.onnx", {"role": "audio"})
+    assert (tmp_path / "a.onnx.data").is_file() == (inline == 0)
     assert found.worst.max_rel < TOLERANCE
     session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"))
     assert json.loads(session.get_modelmeta().custom_metadata_map["mmssl"]) == {"role": "audio"}

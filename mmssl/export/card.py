@@ -19,6 +19,7 @@ from mmssl.downstream.evaluation_table import figure_rows
 from mmssl.downstream.pairing import Corresponds, cut_shape
 from mmssl.downstream.report import data_rows
 from mmssl.encoder_catalogue import input_in_words, preparation_in_words
+from mmssl.exported import Embeds
 from mmssl.files import write_aside
 from mmssl.run import Run
 
@@ -139,7 +140,7 @@ def _objective(name: str, run: Run) -> dict[str, Any]:
         "name": name,
         "what": told["what"],
         "explanation": told["explanation"],
-        "joint": hasattr(objective, "embed"),
+        "joint": isinstance(objective, Embeds),
         "seen": seen,
     }
 

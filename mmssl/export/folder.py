@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 
@@ -30,16 +31,17 @@ from mmssl.export.theirs import FOLDER as THEIRS_FOLDER
 from mmssl.export.theirs import write_theirs
 from mmssl.export.torch_file import FILE as TORCH_FILE
 from mmssl.export.torch_file import write_torch
-from mmssl.exported import EXPORT_FILE, FORMAT, HEADS_FILE, TRAINING_FILE, heads_of, is_exported, read_manifest
+from mmssl.exported import EXPORT_FILE, FORMAT, HEADS_FILE, TRAINING_FILE, Embeds, heads_of, is_exported, read_manifest
 from mmssl.files import sync, write_aside
 from mmssl.objectives.base import Objective
 from mmssl.run import Run, load_run
+from mmssl.training.errors import RunError
 from mmssl.types import InputError
 
 FORMATS = ("safetensors", "torch", "onnx")
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # the hub's identifiers: apache-2.0, cc-by-4.0, mit
 UNKNOWN_LICENCE = "unknown"
-HEADING = f"# How this model was trained. `mmssl train {TRAINING_FILE} streams.0.data=CLIPS` does it again with the clips of a folder.\n"
+HEADING = f"# How this model was trained. Here, `mmssl train {TRAINING_FILE} streams.0.data=CLIPS --out RUN` does it again with the clips of a folder.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,8 @@ def export_run(
             on_part(f"{role}: weights")
             folder = part / folders[role]
             encoder.save_pretrained(folder)
-            theirs[role] = write_theirs(encoder, folder / THEIRS_FOLDER)
-            if isinstance(theirs[role], dict):
-                theirs[role] |= {"folder": str(Path(folders[role], THEIRS_FOLDER))}
+            found = write_theirs(encoder, folder / THEIRS_FOLDER)
+            theirs[role] = found if isinstance(found, str) else found | {"folder": str(Path(folders[role], THEIRS_FOLDER))}
             for made in _programs(role, encoder, objectives.get(head or ""), formats, folder, on_part):
                 programs.append(
                     made | {"file": str(Path(folders[role], made["file"])), "embedding_of": _embeds(objectives, head, role)}
@@ -164,6 +165,8 @@ def _refuse(out: Path, formats: Sequence[str], license: str | None) -> None:
         raise InputError(f"--format is {', '.join(unknown)}; there are {', '.join(FORMATS)}")
     if license is not None and not LICENCE.fullmatch(license):
         raise InputError(f"--license is {license!r}; give an identifier of the hub's, such as apache-2.0, mit or cc-by-4.0")
+    if out.resolve() == Path.cwd():
+        raise InputError(f"{out} is the folder that you are in; give a new one, such as {out.resolve() / 'my-model'}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(
             f"{out} exists and is not empty; give a new folder, so that nothing of another export is left among the files"
@@ -180,7 +183,7 @@ def _roles(run: Run, roles: Sequence[str]) -> dict[str, Encoder]:
 
 
 def _joint(objectives: Mapping[str, Objective], name: str | None) -> str | None:
-    able = [key for key, objective in objectives.items() if hasattr(objective, "embed")]
+    able = [key for key, objective in objectives.items() if isinstance(objective, Embeds)]
     if name is not None and name not in able:
         raise InputError(
             f"objective {name} is not exported or has no joint space; of what is exported these have one: {', '.join(able) or 'none'}"
@@ -254,17 +257,20 @@ def _role(encoder: Encoder, folder: str) -> dict[str, Any]:
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place when the block ends well, and leaves nothing behind when it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
     try:
+        part.mkdir(parents=True)
         yield part
         for path in [*part.rglob("*"), part]:
             sync(path)
         if out.is_dir():
             out.rmdir()
         part.rename(out)
+    except (OSError, safetensors.SafetensorError) as error:  # safetensors wraps the system's errors in its own
+        raise RunError(
+            f"{out} could not be written: {error}; nothing of it is left; make room, then run the same command again"
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     sync(out.parent)

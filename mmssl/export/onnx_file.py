@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import warnings
@@ -96,8 +97,7 @@ def _tidy(graph: Any, outside: set[str]) -> None:
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     return state.Fail, state.InvalidGraph, state.NotImplemented, state.InvalidArgument, state.RuntimeException
 
 

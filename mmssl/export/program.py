@@ -52,7 +52,7 @@ class Program(nn.Module):
         features = self.encoder(x)
         if self.objective is None:
             return features.pooled, features.grid
-        return features.pooled, features.grid, self.objective.embed(self.role, features)  # type: ignore[operator]
+        return features.pooled, features.grid, self.objective.embed(self.role, features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ def trace(program: Program) -> Traced:
         # Where a length passes through strides so that torch cannot prove its range, it finds the range out by itself; and where even
         # that fails, only the batch stays free.
         attempts += [named | {axis: Dim.AUTO for axis in named if axis}, {0: named[0]}]
+    reason: Exception | None = None
     for shapes in attempts:
         try:
             # torch prints half of a graph to stderr where it fails.
@@ -122,6 +123,7 @@ def trace(program: Program) -> Traced:
             continue
         _forget_machine(graph)
         return Traced(program, graph, example, {axis: free[axis][0] for axis in shapes}, shapes)
+    assert reason is not None
     raise InputError(
         f"{encoder.name} cannot be exported as a program: torch.export stops at {operator_in(reason)}; "
         f"leave --format torch and onnx out, or put another operator in its place"
