@@ -18,6 +18,7 @@ from mmssl.vocabulary import Vocabulary, load_tokenizer
 
 PICTURE = 112  # pixels, side of a frame on the sheet
 MARGIN = 10
+ACROSS = 11 * PICTURE  # pixels that a line of pictures may be wide, so that long clips can be seen on a screen
 INK, PAPER, FAINT = (30, 30, 34), (250, 250, 247), (120, 120, 125)
 Augments = Mapping[str, Callable[[Tensor], Tensor] | None]  # batch key -> augmentation
 
@@ -69,24 +70,39 @@ def _block(
 
 def _row(values: Mapping[str, Tensor], sources: Sequence[Source], words: Vocabulary | None = None) -> Image.Image:
     source = sources[int(values["source"])]
-    parts: list[Image.Image] = []
+    parts: list[list[Image.Image]] = []  # of each key
     labels: list[str] = [source.id]
     for key, value in values.items():
         if value.ndim == 4 and value.shape[1] == 2:
             fastest = value.float().norm(dim=1).flatten(1).amax(dim=1).tolist()
             pictures = flow_pictures(value)
-            parts += [_labelled(_frame(p), f"{key} {n}: to {fastest[n]:.1f} px") for n, p in enumerate(pictures)]
+            parts.append([_labelled(_frame(p), f"{key} {n}: to {fastest[n]:.1f} px") for n, p in enumerate(pictures)])
         elif value.ndim == 4:
-            parts += [_labelled(_frame(frame), f"{key} {number}") for number, frame in enumerate(value)]
+            parts.append([_labelled(_frame(frame), f"{key} {number}") for number, frame in enumerate(value)])
         elif value.ndim == 2 and words is not None and not value.is_floating_point():
             labels += [f"{key}: {words.words(text, special=True)}" for text in value.tolist()]
         elif value.ndim == 1:
-            parts.append(_labelled(spectrogram_image(value.float().numpy(), PICTURE, PICTURE * 2), key))
+            parts.append([_labelled(spectrogram_image(value.float().numpy(), PICTURE, PICTURE * 2), key)])
         elif value.ndim == 0 and key != "source":
             labels.append(f"{key} = {value.item():.4g}")
     said = " / ".join(cue.text for cue in source.cues[:6])
     labels += [f"captions: {said}"] if said else []
-    return _stack([*([_beside(parts)] if parts else []), _text_image(labels, 12)], gap=2)
+    return _stack([*map(_beside, _lines(parts)), _text_image(labels, 12)], gap=2)
+
+
+def _lines(parts: Sequence[Sequence[Image.Image]]) -> list[list[Image.Image]]:
+    """Pictures by lines: all in one where they fit, else each key begins a line and goes on in as many as it needs."""
+    together = [image for key in parts for image in key]
+    lines: list[list[Image.Image]] = []
+    for images in [together] if sum(image.width for image in together) <= ACROSS else parts:
+        width = ACROSS + 1
+        for image in images:
+            if width + image.width > ACROSS:
+                lines.append([])
+                width = 0
+            lines[-1].append(image)
+            width += image.width
+    return lines
 
 
 def flow_pictures(flow: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mmssl.components import component_names
 from mmssl.config import resolve
 from mmssl.types import InputError
 from tests.page_blocks import FENCE, PAGES, ROOT, SHELLS, Block, blocks_of, by_tools, what_is_wrong
@@ -96,6 +97,11 @@ def test_every_page_is_in_the_navigation_and_every_entry_is_a_page() -> None:
     notebooks = {path.relative_to(docs).with_suffix(".md").as_posix() for path in docs.glob("notebooks/*.ipynb")}
     pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")} | notebooks | {"contributing.md", "changelog.md"}
     assert set(named) == pages and len(named) == len(set(named))
+
+
+@pytest.mark.parametrize("name", component_names("mmssl.objectives"))
+def test_every_objective_has_a_page_with_a_picture(name: str) -> None:
+    assert f"(../pictures/views/{name}.jpg)" in (ROOT / "docs" / "objectives" / f"{name}.md").read_text(encoding="utf-8")
 
 
 def test_examples_in_the_help_parse() -> None:

@@ -27,3 +27,18 @@ def test_texts_are_shown_decoded_with_their_masks(tmp_path, monkeypatch):
     assert len(documents) == 2 and all("[SENT]" in line and "[PAD]" not in line for line in documents)
     targets = [line for line in drawn if line.startswith("target: [CLS]")]
     assert len(targets) == 2 and all(line.endswith("[SEP]") for line in targets)
+
+
+def test_long_clips_go_on_in_the_next_line():
+    def pictures(count: int) -> list[Image.Image]:
+        return [Image.new("RGB", (viewing.PICTURE, 4)) for _ in range(count)]
+
+    def counts(*keys: int) -> list[int]:
+        return [len(line) for line in viewing._lines([pictures(count) for count in keys])]
+
+    assert counts() == [] and counts(0) == []
+    assert counts(4, 2, 4) == [10]  # all in one line
+    assert counts(8, 8) == [8, 8]  # each key its own
+    assert counts(25, 1) == [11, 11, 3, 1]
+    wide = Image.new("RGB", (2 * viewing.ACROSS, 4))
+    assert viewing._lines([[wide, wide]]) == [[wide], [wide]]

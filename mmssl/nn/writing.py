@@ -88,7 +88,8 @@ def against_strangers(
     Returns:
         of each text (N,), with what knowing nothing gives: `accuracy` and `nll`, beside the means with another source's text, which is
         what the model knows of the language alone; `gain`, the difference of the two accuracies, beside 0. Where the batch holds a
-        single source there is no gain, and the others stand beside guessing the commonest token, and guessing uniformly.
+        single source there is no gain. There, and where with another text no token is right, or all are, accuracy and nll stand beside
+        guessing the commonest token, and guessing uniformly.
     """
     own = write(read)
     figures = compared(own, size)
@@ -96,8 +97,12 @@ def against_strangers(
     if not bool(found.all()):
         return figures
     blind = write(read.rows(other))
+    gain = (figures["accuracy"][0] - blind.by_row(blind.right), 0.0)
+    hits = float(blind.mean(blind.right))
+    if not 0.0 < hits < 1.0:  # nothing to be read against
+        return figures | {"gain": gain}
     return {
-        "accuracy": (figures["accuracy"][0], float(blind.mean(blind.right))),
+        "accuracy": (figures["accuracy"][0], hits),
         "nll": (figures["nll"][0], float(blind.mean(blind.nll.detach()))),
-        "gain": (figures["accuracy"][0] - blind.by_row(blind.right), 0.0),
+        "gain": gain,
     }
