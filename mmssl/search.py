@@ -58,7 +58,7 @@ def search_index(
     Raises:
         InputError: as `load_run`, `choose_space`, `open_corpus` and `sync`.
     """
-    kinds = [check_kind(name) for name in modalities]
+    kinds: list[Kind] = [check_kind(name) for name in modalities]
     how = check_ann(ann)
     loaded = load_run(run, step=step, device=device)
     space = choose_space(loaded.objectives, loaded.encoders, objective, device=device)
@@ -127,7 +127,8 @@ class Searcher:
         if image is not None:
             return image_query(self.space, image)
         asked: dict[Kind, str | None] = {"audio": audio, "video": video, "flow": motion}
-        kind, place = next((kind, given) for kind, given in asked.items() if given is not None)
+        given: list[tuple[Kind, str]] = [(kind, place) for kind, place in asked.items() if place is not None]
+        kind, place = given[0]
         path, span = parse_place(place)
         return media_query(self.space, kind, path, span, stride=float(self.store.about["stride"]))
 
@@ -176,7 +177,7 @@ def retrieval_run(
         InputError: as `load_run`, `choose_space`, `open_corpus` and `evaluate_retrieval`.
     """
     asked = find_protocol(protocol)
-    kinds = [check_kind(name) for name in modalities]
+    kinds: list[Kind] = [check_kind(name) for name in modalities]
     if kinds and len(kinds) != 2:
         raise InputError(f"--modality names {len(kinds)} modalities; retrieval compares two")
     if windows < 1:
@@ -207,10 +208,10 @@ def retrieval_run(
 
 def check_kind(name: str) -> Kind:
     """`name` as a modality. Raises `InputError` where it is none."""
-    found = next((kind for kind in KINDS if kind == name), None)
-    if found is None:
+    found: list[Kind] = [kind for kind in KINDS if kind == name]
+    if not found:
         raise InputError(f"{name!r} is no modality; it is one of {', '.join(KINDS)}")
-    return found
+    return found[0]
 
 
 __all__ = ["Answer", "Filter", "Query", "Searcher", "Synced", "check_kind", "retrieval_run", "search_index"]

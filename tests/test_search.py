@@ -274,8 +274,11 @@ def naive_find(vectors, films, starts, queries, k, per_file):
 
 @pytest.mark.parametrize(("per_file", "several"), [(1, 1), (1, 5), (3, 5)])
 @pytest.mark.parametrize("films_of", [14, 3])
-def test_hits_are_those_of_a_naive_search(tmp_path, per_file, several, films_of, monkeypatch):
+@pytest.mark.parametrize("few", [0, 20_000])
+def test_hits_are_those_of_a_naive_search(tmp_path, per_file, several, films_of, few, monkeypatch):
     from mmssl.downstream.search import answers
+
+    monkeypatch.setattr(answers, "FEW", few)
 
     monkeypatch.setattr(answers, "LEAST", 8)
     monkeypatch.setattr(answers, "FIRST", 1)
@@ -295,14 +298,12 @@ def test_hits_are_those_of_a_naive_search(tmp_path, per_file, several, films_of,
 
 def test_approximate_indexes_follow_the_table(tmp_path, monkeypatch):
     from mmssl.downstream.search import ann
-    from mmssl.downstream.search import store as storing
 
     rng = rng_for(0, "ann")
     centres = unit_rows(rng, 20, 16)
     vectors = centres[rng.integers(20, size=1500)] + 0.2 * unit_rows(rng, 1500, 16)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     store = made_store(tmp_path / "store", vectors, np.arange(1500), [0.0] * 1500)
-    monkeypatch.setattr(storing, "EXACT_BELOW", 10)
     monkeypatch.setattr(ann, "ROWS_A_LIST", 100)
     query = centres[3]
     truth = [row["id"] for row in store.search("audio", query, 10, exact=True)]

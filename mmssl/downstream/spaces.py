@@ -107,7 +107,8 @@ class JointSpace:
 
     def other(self, kind: Kind) -> Kind:
         """The modality that `kind` is joined with."""
-        return next((other for other in self.cuts if other != kind), kind)
+        others: list[Kind] = [other for other in self.cuts if other != kind]
+        return others[0] if others else kind
 
     def spans(self, kind: Kind, source: Source, stride: float) -> list[Span]:
         """Windows of a source every `stride` seconds, and one more at the end where half a stride or more would be left out.

@@ -115,9 +115,8 @@ def figures(queries: Side, gallery: Side, *, seed: int = 0) -> dict[str, Any]:
         place(_scores(queries, gallery, start), queries.clip[start : start + BLOCK, None] == gallery.clip)
         for start in range(0, len(queries.clip), BLOCK)
     ]
-    placed = Placed(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("better", "equal", "own")), parts[0].items
-    )
+    better, equal, mine = (np.concatenate([getattr(part, name) for part in parts]) for name in ("better", "equal", "own"))
+    placed = Placed(better, equal, mine, parts[0].items)
     own = (queries.clip[:, None] == np.unique(gallery.clip)).any(axis=1) * np.bincount(gallery.clip)[queries.clip]
     entries: dict[str, Any] = {"queries": len(queries.clip), "gallery": len(gallery.clip)}
     for k in RECALLS:
@@ -219,7 +218,7 @@ def _embed_clips(
     done: dict[str, Stretch] = {}
     for stretch in embed_jobs(space, jobs(), cells=QUERY_CELLS):
         on_source()
-        absent = [kind for kind in kinds if kind not in stretch.found]
+        absent: list[Kind] = [kind for kind in kinds if kind not in stretch.found]
         if not absent:
             done[stretch.job.source.id] = stretch
         elif absent[0] in stretch.missing:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 Ann = Literal["auto", "none", "ivf_flat", "ivf_pq", "ivf_hnsw_sq"]
-LARGE = 200_000  # rows from which "auto" makes an index: below, comparing with all of them takes some ten milliseconds
+LARGE = 50_000  # rows from which "auto" makes an index: below, comparing with all of them takes some ten milliseconds
 ROWS_A_LIST = 4096  # what an inverted list holds, about
-NPROBES = 24  # lists that a query looks into; more of them where a filter lets too few rows through
+NPROBES = 48  # lists that a query looks into; more of them where a filter lets too few rows through
 REFINE = 5  # times as many candidates as asked for are compared by their whole vectors
 EF = 200  # candidates kept while a graph is walked
 NAME = "vector_idx"
@@ -46,7 +46,7 @@ def build(table: Table, ann: Ann, dim: int) -> bool:
         return False
     if rows < 256:  # nothing to learn lists or codes from
         return False
-    table.create_index("vector", config=config(ann, rows, dim), name=NAME)  # type: ignore[arg-type]
+    table.create_index("vector", config=config(ann, rows, dim), name=NAME)
     return True
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmssl.downstream.search.filters import EVERYTHING, Filter, one_of
@@ -19,6 +20,8 @@ from mmssl.types import InputError
 
 FIRST, MORE = 8, 4  # rows fetched for each hit asked for, and how many times more where that was not enough
 LEAST = 64
+FEW = 20_000  # rows: so few are read in the time that a search with a condition takes
+BLOCK = 256  # rows turned into Python values at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +97,13 @@ def find(
     total = store.count(name)
     if not total:
         raise InputError(f"{store.path} holds no {WORDS[into]}: no file of it has any that could be embedded")
-    chosen = _search(store, name, vectors, where, total, k=k, per_file=per_file, exact=exact)
+    chosen = nearest_windows(store, name, vectors, where, k=k, per_file=per_file, exact=exact)
     hits = [Hit(rank, kind=into, **_values(row)) for rank, row in enumerate(chosen, start=1)]
     return Answer(query, into, tuple(hits), Path(store.about["root"]), total)
 
 
 def _modality(store: Store, space: JointSpace, query: Query, kind: Kind | None) -> Kind:
-    held = [name for name in store.about["kinds"] if name in KINDS]
+    held: list[Kind] = [name for name in KINDS if name in store.about["kinds"]]
     if kind is None:
         other = space.other(query.kind)
         return other if other in held else query.kind if query.kind in held else held[0]
@@ -109,18 +112,24 @@ def _modality(store: Store, space: JointSpace, query: Query, kind: Kind | None) 
     return kind
 
 
-def _search(
+def nearest_windows(
     store: Store,
     name: str,
     vectors_QD: NDArray[np.float32],
-    where: str | None,
-    total: int,
+    where: str | None = None,
     *,
-    k: int,
-    per_file: int,
-    exact: bool,
+    k: int = 10,
+    per_file: int = 1,
+    exact: bool = False,
 ) -> list[dict[str, Any]]:
-    """The rows of the hits. Where one file's windows fill the first places it is set aside, and the others are looked at again."""
+    """The rows of the `k` best hits of a table, each with its `score`: the best of all vectors.
+
+    Few rows that pass are read and compared one by one, which misses none. Of many, the nearest are asked for; where one file's windows
+    fill the first places it is set aside, and the others are looked at again.
+    """
+    total = store.count(name, where)
+    if total <= FEW:
+        return _choose(_compared(*store.read(name, where), vectors_QD), k, per_file)
     limit = min(total, max(LEAST, FIRST * k * per_file))
     settled: list[dict[str, Any]] = []  # of files set aside
     while True:
@@ -138,6 +147,16 @@ def _search(
         if full <= set(aside):
             limit = min(total, MORE * limit)
         settled = [row for row in final if row["id"] in full]
+
+
+def _compared(rows: pa.Table, vectors_ND: NDArray[np.float32], queries_QD: NDArray[np.float32]) -> Iterator[dict[str, Any]]:
+    """Rows with their scores, best first."""
+    scores = (queries_QD @ vectors_ND.T).max(axis=0)
+    order = np.argsort(-scores, kind="stable")
+    for start in range(0, len(order), BLOCK):
+        part = order[start : start + BLOCK]
+        for row, score in zip(rows.take(pa.array(part)).to_pylist(), scores[part], strict=True):
+            yield {**row, "score": float(score)}
 
 
 def _ordered(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -158,7 +177,7 @@ def _nearest(
     return rows, unseen
 
 
-def _choose(rows: Sequence[dict[str, Any]], k: int, per_file: int) -> list[dict[str, Any]]:
+def _choose(rows: Iterable[dict[str, Any]], k: int, per_file: int) -> list[dict[str, Any]]:
     """The first `k` rows of which no file has more than `per_file`, and none overlaps a better one of its file."""
     chosen: list[dict[str, Any]] = []
     taken: Counter[str] = Counter()

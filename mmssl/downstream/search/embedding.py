@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmssl.data.decode import answer
 from mmssl.downstream.spaces import CELLS, WORDS, Embedded, JointSpace, Kind
-from mmssl.types import MediaError, Source, Span
+from mmssl.types import MediaError, Request, Source, Span
 
 STRETCH = 32  # windows of each modality that are decoded together, and encoded at a time
 AHEAD = 2  # stretches that wait decoded, for each decoding thread
@@ -90,11 +90,11 @@ def embed_jobs(space: JointSpace, jobs: Iterable[Job], *, cells: int = CELLS, wo
 
 def stretches(space: JointSpace, source: Source, kinds: Sequence[Kind], *, stride: float) -> Iterator[Job]:
     """A source's windows in stretches; the last one is marked, and there is always one."""
-    spans = {kind: space.spans(kind, source, stride) for kind in kinds}
+    spans: dict[Kind, list[Span]] = {kind: space.spans(kind, source, stride) for kind in kinds}
     texts = [cue.text for cue in space.captions(source)] if "text" in kinds else []
     longest = max((len(windows) for windows in spans.values()), default=0)
     for start in range(0, max(1, longest), STRETCH):
-        part = {kind: windows[start : start + STRETCH] for kind, windows in spans.items()}
+        part: dict[Kind, list[Span]] = {kind: windows[start : start + STRETCH] for kind, windows in spans.items()}
         yield Job(source, part, texts[start : start + STRETCH], start + STRETCH >= longest)
 
 
@@ -125,7 +125,9 @@ def _decode(space: JointSpace, job: Job) -> _Decoded:
 
 
 def _answers(space: JointSpace, job: Job, kinds: Sequence[Kind]) -> dict[Kind, Tensor]:
-    requests = {kind: [space.request(kind, job.source, span) for span in job.spans[kind]] for kind in kinds}
+    requests: dict[Kind, list[Request]] = {
+        kind: [space.request(kind, job.source, span) for span in job.spans[kind]] for kind in kinds
+    }
     answers = answer(job.source, [request for asked in requests.values() for request in asked])
     return {kind: torch.stack([space.fit(kind, answers[request]) for request in asked]) for kind, asked in requests.items()}
 
@@ -153,7 +155,8 @@ def _full(batch: Sequence[_Decoded]) -> bool:
 def _encode(space: JointSpace, batch: Sequence[_Decoded], cells: int) -> Iterator[Stretch]:
     """Encode the windows of several stretches together, and part them again."""
     out = [Stretch(done.job, missing=dict(done.missing)) for done in batch]
-    for kind in {kind: None for done in batch for kind in done.tensors}:
+    present: dict[Kind, None] = {kind: None for done in batch for kind in done.tensors}
+    for kind in present:
         holders = [number for number, done in enumerate(batch) if kind in done.tensors]
         rows = torch.cat([batch[number].tensors[kind] for number in holders])
         parts = [space.embed(kind, rows[start : start + STRETCH], cells=cells) for start in range(0, len(rows), STRETCH)]

@@ -87,7 +87,7 @@ def sync(
     Raises:
         InputError: modalities that the space does not join, or a store that another model, corpus or stride made.
     """
-    wanted = [kind for kind in KINDS if kind in (kinds or space.kinds)]
+    wanted: list[Kind] = [kind for kind in KINDS if kind in (kinds or space.kinds)]
     for kind in kinds:
         space.check(kind)
     if not stride > 0.0:
@@ -105,7 +105,7 @@ def sync(
         todo = [name for name in manifest.ids if before.get(name) != now[name]]
         on_plan(len(todo))
         fill(store, space, manifest.select(todo) if todo else (), wanted, manifest.root, now, on_source=on_source)
-        store.settle(ann)
+        store.settle(ann, fresh=not before)
         rows = {name: store.count(name) for name in store.names}
         unchanged = len(now) - len(todo)
         return Synced(db, len(now), unchanged, len(todo) - len(changed), len(changed), len(gone), rows, store.notes())

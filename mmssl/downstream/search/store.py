@@ -36,7 +36,6 @@ VERSION = 1
 ABOUT, PENDING, LOCK = "search.json", "pending.json", ".lock"
 FILES = "files"
 CELLS = "_cells"  # at the end of a table's name
-EXACT_BELOW = 20_000  # rows that pass a filter: so few are compared one by one, which is as fast and misses none
 KEPT = datetime.timedelta(minutes=2)  # versions that a query may still be reading
 SWEPT = 500  # ids in one condition
 
@@ -124,13 +123,23 @@ class Store:
                 if self.count(name, where):
                     self.table(name).delete(where)
 
-    def settle(self, ann: Ann) -> None:
-        """After the last step: compact the tables, bring approximate indexes up to date, make them where tables have grown large."""
+    def settle(self, ann: Ann, *, fresh: bool = False) -> None:
+        """After the last step: compact the tables, bring approximate indexes up to date, make them where tables have grown large.
+
+        `fresh`: nobody can be reading an older version yet.
+        """
         for name in (*self.names, FILES):
             table = self.table(name)
             if name != FILES:
                 build(table, ann, self.dim)
-            table.optimize(cleanup_older_than=KEPT)
+            table.optimize(cleanup_older_than=datetime.timedelta(milliseconds=1) if fresh else KEPT)
+
+    def read(self, name: str, where: str | None) -> tuple[pa.Table, NDArray[np.float32]]:
+        """All rows of a table of windows that pass a condition, and their vectors (N, D)."""
+        query = self.table(name).search()
+        rows = (query.where(where) if where is not None else query).limit(self.count(name)).to_arrow()
+        vectors = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, self.dim)
+        return rows.drop_columns(["vector"]), vectors
 
     def search(
         self, name: str, vector: NDArray[np.float32], limit: int, *, where: str | None = None, exact: bool = False
@@ -143,15 +152,11 @@ class Store:
             limit: rows.
             where: a condition that rows must pass; applied before, so that `limit` of them come where so many pass.
             exact: compare with all rows, whatever index there is.
-
-        Raises:
-            InputError: as `count`.
         """
-        few = self.count(name, where) <= EXACT_BELOW
         query = self.table(name).search(vector, vector_column_name="vector").distance_type(METRIC).limit(limit)  # type: ignore[attr-defined]
         if where is not None:
             query = query.where(where)
-        query = query.bypass_vector_index() if exact or few else lists_to_look_at(query)
+        query = query.bypass_vector_index() if exact else lists_to_look_at(query)
         columns = [key for key in self.table(name).schema.names if key != "vector"]
         rows = query.select([*columns, "_distance"]).to_list()
         return [{**{key: row[key] for key in columns}, "score": 1.0 - float(row["_distance"]) / 2.0} for row in rows]
