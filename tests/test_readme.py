@@ -68,8 +68,11 @@ def parse(arguments: list[str]) -> str:
     """Give the arguments to the command line's own parser, run nothing; why they are wrong, or an empty string."""
     try:
         with cli().make_context("mmssl", list(arguments)) as context:
-            name, command, rest = cli().resolve_command(context, list(arguments))
-            command.make_context(name, rest, parent=context).close()
+            group, rest = cli(), list(arguments)
+            while hasattr(group, "commands"):  # down to the command that does something: mmssl probe knn
+                name, group, rest = group.resolve_command(context, rest)
+                if not hasattr(group, "commands"):
+                    group.make_context(name, rest, parent=context).close()
     except SystemExit as leave:  # --help
         return "" if leave.code in (0, None) else f"exit status {leave.code}"
     except Exception as error:
