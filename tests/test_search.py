@@ -112,6 +112,7 @@ def test_a_folder_is_followed(folder, tmp_path):
     shutil.copytree(folder, media)
     first = index(tmp_path / "db", media)
     assert (first.files, first.added, first.changed, first.gone, first.unchanged) == (4, 4, 0, 0, 0)
+    assert sum(first.rejected.values()) == 2
     again = index(tmp_path / "db", media)
     assert (again.added, again.changed, again.gone, again.unchanged) == (0, 0, 0, 4)
     make_film(media / "green" / "new.mp4", low=False, seconds=0.8)

@@ -20,7 +20,7 @@ from tests.tiny_av import TinyFlow, TinyFrames, TinySounds, TinyText, build, tin
 class CellPitch(ColourPitch):
     """`ColourPitch` that says that its cells decide."""
 
-    def cells(self, features):
+    def embed_cells(self, features):
         return F.normalize(features.grid, dim=-1)
 
 
@@ -72,6 +72,8 @@ def test_cuts_are_read_off_the_views(name, encoders, views, kind, times, seconds
     cut = space.cuts[kind]
     assert cut.shape.times == pytest.approx(times, abs=1e-5)
     assert cut.seconds == pytest.approx(seconds, abs=1e-5)
+    shown = torch.zeros(2, len(times), 2 if kind == "flow" else 3, 16, 16, dtype=torch.float32 if kind == "flow" else torch.uint8)
+    assert space.embed(kind, shown).vectors.shape == (2, space.dim)
 
 
 def test_requests_stay_within_the_stream():

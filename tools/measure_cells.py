@@ -43,7 +43,7 @@ def ways(pairing: Pairing, video: Any, audio: Any) -> Iterator[tuple[str, Scores
     yield "the objective's own score", pairing.scores(video, audio)
     yield "pooled embeddings", pairing.embed(pairing.shape.video, video) @ sounds.T
     with torch.inference_mode():
-        grid = pairing.objective.cells(video)
+        grid = pairing.objective.embed_cells(video)
     if grid is None:
         raise InputError(f"objective {pairing.name} scores pooled pictures; there are no cells to choose among")
     cells = grid.flatten(1, 3).float()

@@ -65,6 +65,9 @@ def index(
     told = ", ".join(f"{count} {word}" for count, word in counts if count or word == "new")
     rows = ", ".join(f"{count:,} of {name.replace('_', ' ')}" for name, count in done.rows.items())
     console.print(f"{done.files} files ({told}); rows: {rows}; in {done.db}", highlight=False, markup=False)
+    if done.rejected:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in list(done.rejected.items())[:5])
+        console.print(f"{sum(done.rejected.values())} files cannot be used ({reasons})", highlight=False, markup=False)
     if done.notes:
         console.print(f"{len(done.notes)} files gave nothing or not all:", highlight=False, markup=False)
         for name, reason in list(done.notes.items())[:5]:

@@ -172,7 +172,7 @@ class JointSpace:
         cut = self.check(kind)
         features = self.encoders[cut.role](windows_N.to(self.device))
         vectors = self._vectors(cut, features)
-        grid = self.objective.cells(features) if kind == "video" and isinstance(self.objective, EmbedsCells) else None
+        grid = self.objective.embed_cells(features) if kind == "video" and isinstance(self.objective, EmbedsCells) else None
         if grid is None:
             return Embedded(vectors)
         kept, numbers = spread_cells(grid.flatten(1, 3).float(), cells)

@@ -128,7 +128,7 @@ class AVENet(Objective):
         """Unit-length embeddings (N, D) of `pooled`."""
         return (self.video_head if role == "video" else self.audio_head)(features.pooled)
 
-    def cells(self, features: Features) -> Tensor | None:
+    def embed_cells(self, features: Features) -> Tensor | None:
         """Unit-length embeddings (N, T, H, W, D) of the cells, one of which decides; None with form "avenet"."""
         return self.video_head(features.grid) if self.form == "avol" else None
 

@@ -82,7 +82,7 @@ class Embeds(Protocol):
 class EmbedsCells(Protocol):
     """An objective that may score a picture by its best cell: then the mean of the cells says little of what is in it."""
 
-    def cells(self, features: Features) -> Tensor | None:
+    def embed_cells(self, features: Features) -> Tensor | None:
         """Unit-length joint embeddings (N, T, H, W, D) of the picture's cells; None where the objective scores pooled pictures."""
         ...
 

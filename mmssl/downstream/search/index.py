@@ -56,6 +56,7 @@ class Synced:
     gone: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)  # id -> why a file gave nothing, or not all
+    rejected: dict[str, int] = field(default_factory=dict)  # why files of the folder are not of the corpus, and how many
 
 
 def sync(
@@ -108,7 +109,17 @@ def sync(
         store.settle(ann, fresh=not before)
         rows = {name: store.count(name) for name in store.names}
         unchanged = len(now) - len(todo)
-        return Synced(db, len(now), unchanged, len(todo) - len(changed), len(changed), len(gone), rows, store.notes())
+        return Synced(
+            db,
+            len(now),
+            unchanged,
+            len(todo) - len(changed),
+            len(changed),
+            len(gone),
+            rows,
+            store.notes(),
+            dict(manifest.reasons),
+        )
 
 
 def about_of(

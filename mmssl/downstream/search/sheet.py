@@ -32,7 +32,8 @@ RING = (255, 70, 40)
 
 def write_sheet(found: Answer, space: JointSpace, out: Path) -> Path:
     """Draw the sheet (PNG). Files that are gone since they were indexed leave their pictures empty, and say so."""
-    rows = [_query_row(found.query, space), *(_hit_row(hit, found, space) for hit in found.hits)]
+    rows = [] if found.query.text else [_query_row(found.query, space)]  # words stand in the title
+    rows += [_hit_row(hit, found, space) for hit in found.hits]
     words = f"{found.query.words}  \u2192  {WORDS[found.kind]}"
     told = f"{len(found.hits)} of {found.rows:,} rows, by objective {space.name}; scores are cosines"
     if any(hit.x is not None for hit in found.hits):
@@ -69,8 +70,6 @@ def _hit_row(hit: Hit, found: Answer, space: JointSpace) -> Image.Image:
 def _query_row(query: Query, space: JointSpace) -> Image.Image:
     tiles: list[tuple[Image.Image, str]] = []
     lines: list[str] = []
-    if query.text:
-        tiles = [(_words(query.words, INK, PAPER), "")]
     if query.image is not None:
         pixels = read_image(query.image)
         box = centred_box((pixels.shape[1], pixels.shape[0]), (SIDE, SIDE))
