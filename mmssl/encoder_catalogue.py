@@ -141,7 +141,7 @@ def preparation_in_words(encoder: Encoder) -> str:
         case {"mels": mels, "window": window, "hop": hop, "fft": fft}:
             return (
                 f"log-mel spectrogram: {mels} HTK bands, Hann windows of {window * 1000:g} ms every {hop * 1000:g} ms, transforms of {fft} samples, "
-                f"(ln(power + {FLOOR:g}) - {MEAN:g}) / {SCALE:g}"
+                f"(ln(power + {FLOOR:g}) {-MEAN:+g}) / {SCALE:g}"
             )
         case {"unit": unit, "centre": centre}:
             return f"{'the mean of each field taken away, then ' if centre else ''}asinh(flow / {unit:g})"
