@@ -7,9 +7,10 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
+import typer
 from pydantic import Field
 
 from mmssl.components import component_names
@@ -93,3 +94,29 @@ def test_options_are_read_off_signatures_docstrings_and_comments():
         ("kind", "`a` `b`", "a", "", "which", None),
     ]
     assert option_docs.options_of(Model) == [("count", "integer", "2", "1 to 9", "how many", None)]
+
+
+def test_commands_of_groups_are_found():
+    app, group = typer.Typer(), typer.Typer()
+
+    @app.command("one")
+    def _one(path: Annotated[Path, typer.Argument(help="Where.")]) -> None:
+        """One."""
+
+    @group.command("query")
+    def _query(
+        text: str,
+        many: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+        as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    ) -> None:
+        """Two."""
+
+    app.add_typer(group, name="search")
+    found = dict(write_reference.commands(app, "mmssl"))
+    assert list(found) == ["mmssl one", "mmssl search query"]
+    assert list(write_reference.parameters(found["mmssl one"])) == [["`PATH`", "text", "required", "Where."]]
+    assert list(write_reference.parameters(found["mmssl search query"])) == [
+        ["`TEXT`", "text", "required", ""],
+        ["`--many`", "integer, at least 1", "`10`", "How many."],
+        ["`--json`", "switch", "", "As JSON."],
+    ]

@@ -28,16 +28,20 @@ WORDS = 300  # tokens, as the configs' first lines say
 SMALL = ["streams.0.data=world", "streams.0.batch=8", "streams.0.holdout=4", "train.workers=0"]
 
 
-def draw(name: str) -> Path:
-    """Write the picture of one objective; the current folder holds world/ and words.json."""
+def drawn(name: str, rows: int) -> Image.Image:
+    """The sheet of one objective; the current folder holds world/ and words.json."""
     config = ROOT / "configs" / "tiny" / f"{name}.yaml"
     text = ["encoders.text.tokenizer=words.json"] if "words.json" in config.read_text(encoding="utf-8") else []
-    for rows in range(ROWS, 0, -1):
-        sheet = view_batch(load_config(config, [*SMALL, *text]), Path(f"{name}.png"), step=0, rows=rows)
-        with Image.open(sheet) as drawn:
-            picture = drawn.convert("RGB")
-        if picture.height <= HEIGHT:
-            break
+    sheet = view_batch(load_config(config, [*SMALL, *text]), Path(f"{name}.png"), step=0, rows=rows)
+    with Image.open(sheet) as opened:
+        return opened.convert("RGB")
+
+
+def draw(name: str) -> Path:
+    """Write the picture of one objective, with fewer rows where it would be too high."""
+    picture = drawn(name, ROWS)
+    if picture.height > HEIGHT:
+        picture = drawn(name, 1)
     if picture.width > WIDTH:
         picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
     out = PICTURES / f"{name}.jpg"

@@ -16,6 +16,7 @@ import tokenize
 import types
 import typing
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, Literal, NamedTuple, Union
 
 from pydantic import BaseModel
@@ -87,7 +88,9 @@ def _arm_in_words(hint: Any) -> str:
         return f"[{hint.__name__}](#{hint.__name__.lower()})"
     if origin is not None:  # dict[str, Any], Mapping[str, float]
         return "mapping"
-    return PLAIN[hint]
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return " ".join(f"`{member.value}`" for member in hint)
+    return PLAIN.get(hint) or getattr(hint, "__name__", str(hint))
 
 
 def limits_of(metadata: typing.Iterable[Any]) -> str:

@@ -33,6 +33,7 @@ from mmssl.objectives.base import objective_class
 from mmssl.training.settings import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
+SIDES = {"audio": "sound", "video": "pictures"}  # what a role looks at, where its name does not say
 MADE = "<!-- written by tools/write_reference.py: change the code it reads, not this page -->"
 
 
@@ -163,7 +164,7 @@ def objectives_page() -> str:
     for roles in dict.fromkeys(
         tuple(entry["encoders"]) for entry in sorted(entries, key=lambda e: (-len(e["encoders"]), *e["encoders"]))
     ):
-        lines += ["", f"## From {' and '.join({'audio': 'sound', 'video': 'pictures'}.get(role, role) for role in roles)}", ""]
+        lines += ["", f"## From {' and '.join(SIDES.get(str(role), str(role)) for role in roles)}", ""]
         of_these = [entry for entry in entries if tuple(entry["encoders"]) == roles]
         lines += grid(["objective", "what it is"], [[f"[{e['name']}]({e['name']}.md)", e["what"]] for e in of_these])
     return "\n".join(lines) + "\n"
@@ -201,7 +202,8 @@ def parameters(function: Callable[..., Any]) -> Iterator[list[str]]:
     hints = typing.get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
         kind, *notes = typing.get_args(hints[name]) if hasattr(hints[name], "__metadata__") else (hints[name],)
-        info = next((note for note in notes if isinstance(note, ParameterInfo)), OptionInfo())
+        bare = ArgumentInfo() if parameter.default is inspect.Parameter.empty else OptionInfo()
+        info = next((note for note in notes if isinstance(note, ParameterInfo)), bare)
         argument = isinstance(info, ArgumentInfo)
         # A flag's name comes first in `typer.Option("--json")`, where typer keeps what else is a default.
         flags = [flag for flag in (info.default, *(info.param_decls or ())) if isinstance(flag, str) and flag.startswith("-")]
