@@ -231,7 +231,7 @@ def named_right(film: Film, centres: NDArray[np.float32] | None, hits: list[list
 def sound_clusters(sounds: NDArray[np.float32]) -> NDArray[np.float32]:
     from sklearn.cluster import KMeans
 
-    return KMeans(2, n_init=5, random_state=0).fit(sounds).cluster_centers_
+    return KMeans(2, n_init=5, random_state=0).fit(sounds).cluster_centers_  # type: ignore[arg-type]
 
 
 def _nowhere(moment: int) -> list[Point]:
@@ -257,7 +257,7 @@ def _body(labels: NDArray[np.uint8], cell: Point, grid: tuple[int, ...]) -> int:
 
 def truths(film: Film) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """(moment, pixels of what is struck in its window), where that is seen."""
-    for k in np.flatnonzero(film.heard):
+    for k in np.flatnonzero(film.heard).tolist():
         mask = np.isin(film.labels(k), [body + 1 for body in film.struck(k)])
         if mask.any():
             yield int(k), mask
@@ -290,7 +290,12 @@ def smoothing(table: Table, film: Film, other: Film, pairing: Pairing, threshold
     for seconds in SMOOTH:
         name = f"{seconds:g} s"
         if struck:
-            put(table, name, "pointing", float(np.mean(pointing(smooth_values(film.times, own, seconds), film))))
+            put(
+                table,
+                name,
+                "pointing",
+                float(np.mean(pointing(smooth_values(film.times, own, seconds).astype(np.float32), film))),
+            )
             claims = smooth_values(film.times, scores, seconds) >= threshold
             put(table, name, "own sound said to be in view", float(claims[struck].mean()))
             changes = np.abs(np.diff(claims[film.heard].astype(int)))

@@ -50,7 +50,8 @@ def draw_film(film: Film, part: Path, what: Drawn, encoder: Encoder, on_picture:
         MediaError: decoding failed on the way.
     """
     size = shown_size(film)
-    place = Placement(what.maps.shape[-2:], offset=encoder.grid_offset, stride=encoder.grid_stride, seen=what.seen, shown=size)
+    grid = (what.maps.shape[-2], what.maps.shape[-1])
+    place = Placement(grid, offset=encoder.grid_offset, stride=encoder.grid_stride, seen=what.seen, shown=size)
     panel = Panel(
         size[1],
         times=what.times,

@@ -31,7 +31,8 @@ def write_findings(
 
     Pixels are those of the film as displayed. See docs/localization.md for the fields.
     """
-    reader = Reader(encoder, what.maps.shape[-2:], seen=what.seen, film=(film.height, film.width))
+    grid = (what.maps.shape[-2], what.maps.shape[-1])
+    reader = Reader(encoder, grid, seen=what.seen, film=(film.height, film.width))
     scale = what.scale
     head = {
         "format": FORMAT,
