@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,16 @@ from mmssl.downstream.galleries import entry_of
 from mmssl.downstream.metrics.intervals import bootstrap, proportion
 from mmssl.downstream.metrics.retrieval import RECALLS, Placed, chance_of_hit, place
 from mmssl.downstream.probe.retrieval_protocols import CLIP, Item, Protocol
-from mmssl.downstream.search.embedding import Job, Stretch, embed_jobs
+from mmssl.downstream.search.embedding import Job, embed_jobs
 from mmssl.downstream.search.query import QUERY_CELLS, unit
-from mmssl.downstream.spaces import WORDS, JointSpace, Kind, spread_cells
+from mmssl.downstream.spaces import WORDS, Embedded, JointSpace, Kind, spread_cells
 from mmssl.types import InputError, Source, Span
 
 WINDOWS = 4  # of a clip
 BLOCK = 256  # queries compared with the whole gallery at a time
 TEXTS = 64  # texts in a batch
 SLACK = 1.0  # seconds that a clip may be shorter than its list says
+Summed = Mapping[Kind, tuple[NDArray[np.float32], NDArray[np.float32] | None]]  # of each modality: (D,), and (K, D) of cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,19 +209,19 @@ def _embed_clips(
     windows: int,
     lost: Counter[str],
     on_source: Callable[[], None],
-) -> dict[str, Stretch]:
-    """Id -> the windows of a clip, of those that have all modalities."""
+) -> dict[str, Summed]:
+    """Id -> a clip summed up, of those that have all modalities."""
 
     def jobs() -> Iterable[Job]:
         for _, source in found:
             yield Job(source, {kind: spread_windows(space, kind, source, windows) for kind in kinds}, (), True)
 
-    done: dict[str, Stretch] = {}
+    done: dict[str, Summed] = {}
     for stretch in embed_jobs(space, jobs(), cells=QUERY_CELLS):
         on_source()
         absent: list[Kind] = [kind for kind in kinds if kind not in stretch.found]
         if not absent:
-            done[stretch.job.source.id] = stretch
+            done[stretch.job.source.id] = {kind: _summed(stretch.found[kind]) for kind in kinds}
         elif absent[0] in stretch.missing:
             lost[f"{WORDS[absent[0]]} cannot be decoded"] += 1
         else:
@@ -240,21 +241,23 @@ def spread_windows(space: JointSpace, kind: Kind, source: Source, count: int) ->
     return [Span(float(start), float(start) + seconds) for start in starts]
 
 
-def _side(space: JointSpace, kind: Kind, items: Sequence[Item], clips: Mapping[str, Stretch]) -> Side:
+def _side(space: JointSpace, kind: Kind, items: Sequence[Item], clips: Mapping[str, Summed]) -> Side:
     if kind == "text":
         texts = [(number, caption) for number, item in enumerate(items) for caption in item.captions]
         parts = []
         for start in range(0, len(texts), TEXTS):
             request = space.texts(tuple(caption for _, caption in texts[start : start + TEXTS]))
-            tokens = answer(clips[items[0].id].job.source, [request])[request]
+            tokens = answer(Source("texts", Path("texts")), [request])[request]
             parts.append(space.embed("text", tokens).vectors)
         return Side(np.concatenate(parts), np.array([number for number, _ in texts], np.int64))
-    embedded = [clips[item.id].found[kind] for item in items]
-    vectors = np.stack([unit(found.vectors.mean(axis=0)) for found in embedded])
-    cells = None
-    if all(found.cells is not None for found in embedded):
-        cells = np.stack([_kept(found.cells) for found in embedded if found.cells is not None])
-    return Side(vectors, np.arange(len(items)), cells)
+    summed = [clips[item.id][kind] for item in items]
+    cells = [kept for _, kept in summed if kept is not None]
+    return Side(np.stack([vector for vector, _ in summed]), np.arange(len(items)), np.stack(cells) if cells else None)
+
+
+def _summed(found: Embedded) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """A clip's windows -> the direction of their mean (D,), and the cells kept of all of them."""
+    return unit(found.vectors.mean(axis=0)), None if found.cells is None else _kept(found.cells)
 
 
 def _kept(cells_NKD: NDArray[np.float32]) -> NDArray[np.float32]:
