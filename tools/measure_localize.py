@@ -312,7 +312,7 @@ def page(measured: list[Measured], clips: int) -> str:
     lines = [
         "# Localization: several sources, stereo, smoothing",
         "",
-        f"`python {shlex.join(['tools/measure_localize.py', *(part.name if part.exists() else str(part) for part in map(Path, sys.argv[1:]))])}`,",
+        f"`python {shlex.join(['tools/measure_localize.py', *(part.name if part.is_absolute() else str(part) for part in map(Path, sys.argv[1:]))])}`,",
         f"{datetime.date.today()}, {about.get('cpu', about.get('processor', ''))}, one thread; {FPS:g} moments a second of at most {clips} clips.",
         "Means over clips, 95 % intervals over clips. A maximum is the centre of the map's highest cell; it hits where that pixel belongs to the object.",
         "",

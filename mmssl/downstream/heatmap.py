@@ -119,7 +119,10 @@ def overlay_sources(picture: NDArray[np.uint8], heats: NDArray[np.float32], stre
         hot, _ = cv2.findContours((heat > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         if hot and strength > 0:
             width = max(1, round(min(heat.shape) / 360))
-            edged = cv2.drawContours(shown.copy(), hot, -1, tuple(float(c) for c in colour), width, cv2.LINE_AA)
+            edged = cv2.drawContours(
+                shown.copy(), hot, -1, (0, 0, 0), 3 * width, cv2.LINE_AA
+            )  # a rim: blue on blue would be lost
+            edged = cv2.drawContours(edged, hot, -1, tuple(float(c) for c in colour), width, cv2.LINE_AA)
             share = 0.85 * float(strength)
             shown = np.asarray(cv2.addWeighted(edged, share, shown, 1 - share, 0), dtype=np.uint8)
     return shown
