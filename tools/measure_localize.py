@@ -231,7 +231,7 @@ def named_right(film: Film, centres: NDArray[np.float32] | None, hits: list[list
 def sound_clusters(sounds: NDArray[np.float32]) -> NDArray[np.float32]:
     from sklearn.cluster import KMeans
 
-    return KMeans(2, n_init=5, random_state=0).fit(sounds).cluster_centers_
+    return KMeans(2, n_init=5, random_state=0).fit(sounds).cluster_centers_  # type: ignore[arg-type]
 
 
 def _nowhere(moment: int) -> list[Point]:
@@ -240,7 +240,7 @@ def _nowhere(moment: int) -> list[Point]:
     return []
 
 
-def _peak(values: NDArray[np.float32]) -> Point:
+def _peak(values: NDArray[np.floating]) -> Point:
     y, x = np.unravel_index(int(values.argmax()), values.shape)
     return int(y), int(x)
 
@@ -257,13 +257,13 @@ def _body(labels: NDArray[np.uint8], cell: Point, grid: tuple[int, ...]) -> int:
 
 def truths(film: Film) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """(moment, pixels of what is struck in its window), where that is seen."""
-    for k in np.flatnonzero(film.heard):
+    for k in map(int, np.flatnonzero(film.heard)):
         mask = np.isin(film.labels(k), [body + 1 for body in film.struck(k)])
         if mask.any():
-            yield int(k), mask
+            yield k, mask
 
 
-def pointing(maps: NDArray[np.float32], film: Film) -> list[float]:
+def pointing(maps: NDArray[np.floating], film: Film) -> list[float]:
     return [float(_body(mask.astype(np.uint8), _peak(maps[k]), maps.shape[1:]) == 0) for k, mask in truths(film)]
 
 

@@ -78,9 +78,9 @@ def write_npz(path: Path, big: Mapping[str, MapFile], small: Mapping[str, ArrayL
         for name, maps in big.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 header = {"descr": "<f2", "fortran_order": False, "shape": (len(maps), *maps.shape)}
-                np.lib.format.write_array_header_1_0(member, header)  # type: ignore[arg-type]
+                np.lib.format.write_array_header_1_0(member, header)
                 for first in range(0, len(maps), CHUNK):
                     member.write(maps.rows(first, min(first + CHUNK, len(maps))).tobytes())
         for name, values in small.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)  # type: ignore[arg-type]
+                np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)
