@@ -6,14 +6,21 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from mmssl.downstream.calibration import Calibration
 from mmssl.downstream.localize import Options, localize
 from mmssl.downstream.mapfile import MapFile, write_npz
+from mmssl.downstream.pairing import pair
 from mmssl.downstream.regions import Reader
 from mmssl.downstream.smoothing import smooth_values
-from mmssl.downstream.sources import separate_maxima
+from mmssl.downstream.sources import check_cells, separate_maxima
 from mmssl.downstream.stereo import WEIGHT, listen_stereo
+from mmssl.encoders.audio_cnn import AudioCNN
+from mmssl.encoders.video_resnet import VideoResNet
+from mmssl.objectives.av_nce import AudioVisualNCE
+from mmssl.objectives.avenet import AVENet
+from mmssl.objectives.avts import Synchronisation
 from mmssl.rng import rng_for
 from mmssl.types import InputError
 from tests.fake_world import HIGH, LOW, ColourEncoder, fake_pairing, squares, tone, write_film
@@ -275,6 +282,26 @@ def test_sources_need_single_cells(film, tmp_path, monkeypatch):
     monkeypatch.setattr(type(pairing.objective), "similarity_map", lambda self, video, audio: video.grid.mean(-1) - 1)
     with pytest.raises(InputError, match="compares courses over time"):
         localize(film, tmp_path / "o.json", pairing, calibration=SCALE, options=Options(sources=2), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("build", "able"),
+    [
+        (lambda encoders: AudioVisualNCE(encoders=encoders, hidden=8), True),
+        (lambda encoders: AVENet(encoders=encoders), True),
+        (lambda encoders: AVENet(encoders=encoders, form="avol"), True),
+        (lambda encoders: Synchronisation(encoders=encoders, bins=4, centre=True), False),
+    ],
+)
+def test_which_objectives_compare_single_cells(build, able):
+    torch.manual_seed(0)
+    encoders = {"video": VideoResNet(size="tiny", pixels=64, frames=8), "audio": AudioCNN(size="tiny")}
+    pairing = pair("one", build(encoders), encoders)
+    if able:
+        check_cells(pairing)
+    else:
+        with pytest.raises(InputError, match="compares courses over time"):
+            check_cells(pairing)
 
 
 def test_separate_maxima_have_a_naive_twin():

@@ -1,5 +1,7 @@
 """The downstream tools on a real (hardly trained) run over a real toy world: everything fits together, nothing is learnt here."""
 
+import json
+
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
@@ -52,6 +54,48 @@ def test_a_run_is_evaluated_localizes_and_is_reported(run, tmp_path):
     page = report_run(path, progress=False).read_text()
     assert "l3" in page
     assert page.count("its own sound") >= 1
+
+
+def test_json_alone_is_on_stdout(run, tmp_path, capsys):
+    from mmssl.commands.localize import localize
+
+    path, world = run
+    clip = sorted(world.rglob("*.mp4"))[0]
+    localize(path, clip, tmp_path / "heat.json", as_json=True, sources=2, fps=5.0)
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((tmp_path / "heat.json").read_text())
+    assert len(told["windows"]) == 20
+    assert told["model"].startswith("run av_nce step 2")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["heat.json"]
+    with pytest.raises(InputError, match="--stereo is 'loud'"):
+        localize(path, clip, tmp_path / "heat.json", stereo="loud")
+
+
+def test_a_run_is_probed_on_a_toy_world(run, tmp_path, capsys):
+    from mmssl.commands._probe_localization import toyworld, vggss
+
+    path, world = run
+    toyworld(path, world, out=tmp_path / "figures.json", as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((tmp_path / "figures.json").read_text())
+    assert (found["data"], found["clips"], found["objective"]) == ("toy world", 12, "av_nce")
+    toyworld(path, world)
+    assert "object prior" in capsys.readouterr().out
+    assert (path / "probe-toyworld.json").is_file()
+    with pytest.raises(InputError, match=r"holds no vggss\.json"):
+        vggss(path, world)
+
+
+@pytest.mark.gpu
+def test_the_gpu_finds_what_the_cpu_finds(run, tmp_path):
+    path, world = run
+    clip = sorted(world.rglob("*.mp4"))[0]
+    here, there = (
+        localize_run(path, clip, tmp_path / f"{device}.json", sources=2, device=device, progress=False)
+        for device in ("cpu", "cuda")
+    )
+    assert there.scores == pytest.approx(here.scores, abs=0.02)
+    assert there.states == here.states
 
 
 def test_other_data_get_a_file_of_their_own(run):

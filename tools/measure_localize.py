@@ -240,7 +240,7 @@ def _nowhere(moment: int) -> list[Point]:
     return []
 
 
-def _peak(values: NDArray[np.float32]) -> Point:
+def _peak(values: NDArray[np.floating]) -> Point:
     y, x = np.unravel_index(int(values.argmax()), values.shape)
     return int(y), int(x)
 
@@ -257,13 +257,13 @@ def _body(labels: NDArray[np.uint8], cell: Point, grid: tuple[int, ...]) -> int:
 
 def truths(film: Film) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """(moment, pixels of what is struck in its window), where that is seen."""
-    for k in np.flatnonzero(film.heard).tolist():
+    for k in map(int, np.flatnonzero(film.heard)):
         mask = np.isin(film.labels(k), [body + 1 for body in film.struck(k)])
         if mask.any():
-            yield int(k), mask
+            yield k, mask
 
 
-def pointing(maps: NDArray[np.float32], film: Film) -> list[float]:
+def pointing(maps: NDArray[np.floating], film: Film) -> list[float]:
     return [float(_body(mask.astype(np.uint8), _peak(maps[k]), maps.shape[1:]) == 0) for k, mask in truths(film)]
 
 
@@ -290,12 +290,7 @@ def smoothing(table: Table, film: Film, other: Film, pairing: Pairing, threshold
     for seconds in SMOOTH:
         name = f"{seconds:g} s"
         if struck:
-            put(
-                table,
-                name,
-                "pointing",
-                float(np.mean(pointing(smooth_values(film.times, own, seconds).astype(np.float32), film))),
-            )
+            put(table, name, "pointing", float(np.mean(pointing(smooth_values(film.times, own, seconds), film))))
             claims = smooth_values(film.times, scores, seconds) >= threshold
             put(table, name, "own sound said to be in view", float(claims[struck].mean()))
             changes = np.abs(np.diff(claims[film.heard].astype(int)))
@@ -317,7 +312,7 @@ def page(measured: list[Measured], clips: int) -> str:
     lines = [
         "# Localization: several sources, stereo, smoothing",
         "",
-        f"`python {shlex.join(['tools/measure_localize.py', *(part.name if part.exists() else str(part) for part in map(Path, sys.argv[1:]))])}`,",
+        f"`python {shlex.join(['tools/measure_localize.py', *(part.name if part.is_absolute() else str(part) for part in map(Path, sys.argv[1:]))])}`,",
         f"{datetime.date.today()}, {about.get('cpu', about.get('processor', ''))}, one thread; {FPS:g} moments a second of at most {clips} clips.",
         "Means over clips, 95 % intervals over clips. A maximum is the centre of the map's highest cell; it hits where that pixel belongs to the object.",
         "",

@@ -52,7 +52,7 @@ class Sources:
     def heat(self, cosines: NDArray[Any]) -> NDArray[np.float32]:
         """Cosines (K, H, W) to heat, 0 to 1."""
         low, high = self.low[:, None, None], self.high[:, None, None]
-        return np.clip((np.asarray(cosines, dtype=np.float32) - low) / (high - low), 0.0, 1.0).astype(np.float32)
+        return np.clip((np.asarray(cosines, dtype=np.float32) - low) / (high - low), 0.0, 1.0).astype(np.float32, copy=False)
 
     def maps(self, pairing: Pairing, video: Features) -> NDArray[np.float32]:
         """Cosine of each cell with each centre, averaged over the times of a clip, (N, K, h, w)."""
@@ -164,11 +164,12 @@ def _cluster(
 
     count = min(count, len(np.unique(points, axis=0)))
     fitted = KMeans(count, n_init=STARTS, random_state=0).fit(points, sample_weight=weight)  # type: ignore[arg-type]
-    total = np.bincount(np.asarray(fitted.labels_), weights=weight, minlength=count)
+    members: NDArray[np.int64] = np.asarray(fitted.labels_, dtype=np.int64)
+    total = np.bincount(members, weights=weight, minlength=count)
     order = np.argsort(-total, kind="stable")
     centres = fitted.cluster_centers_[order]
     centres = centres / np.linalg.norm(centres, axis=1, keepdims=True)
-    return centres.astype(np.float32), np.argsort(order)[fitted.labels_]
+    return centres.astype(np.float32), np.argsort(order)[members]
 
 
 def _mean_cells(pairing: Pairing, video: Features) -> NDArray[np.float32]:
