@@ -33,7 +33,7 @@ def test_each_row_makes_a_config_under_each_condition(name, tool, tmp_path):
     assert [job.condition for job in found] >= ["whole", "cut"]
     for job in found:
         given = [f"streams.0.data={tmp_path}", *job.overrides]
-        config = load_config(tool.CONFIGS / f"{job.task.config or name}.yaml", given)
+        config = load_config(job.config, given)
         judged = config.streams[0].objectives[0]["name"]
         assert judged.startswith("controls.") == (job.condition == "cut" and bool(job.task.cut_overrides))
 

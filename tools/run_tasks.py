@@ -31,7 +31,7 @@ from mmssl.run import CONFIG_FILE, checkpoint_step, start_run
 from mmssl.training.log import METRICS_FILE, read_metrics
 from mmssl.usage import evaluate_run
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "tiny"
+CONFIGS = Path(__file__).parents[1] / "configs"
 CLIPS = 1420
 REAL_WORDS = 4000  # tokens of a vocabulary of real texts
 NEAR = 0.05  # how far from chance the figure may lie where the link is cut
@@ -51,6 +51,13 @@ class Job(NamedTuple):
     def task(self) -> Task:
         """How the objective is proven."""
         return TASKS[self.name]
+
+    @property
+    def config(self) -> Path:
+        """What it trains by."""
+        if self.condition == "real" and self.task.real_config:
+            return CONFIGS / "real" / f"{self.task.real_config}.yaml"
+        return CONFIGS / "tiny" / f"{self.task.config or self.name}.yaml"
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -82,7 +89,7 @@ def do(job: Job, root: Path, media: Path | None) -> dict[str, Any]:
     texts = [f"streams.0.data={data}", f"seed={job.seed}", *job.overrides]
     if job.task.words:
         texts.append(f"encoders.text.tokenizer={_words(job, root, data)}")
-    config = load_config(CONFIGS / f"{job.task.config or job.name}.yaml", texts)
+    config = load_config(job.config, texts)
     if checkpoint_step(run) != config.train.steps:
         start_run(config, run, resume=(run / CONFIG_FILE).is_file())
     if not (run / "evaluation.json").is_file():
