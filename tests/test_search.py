@@ -306,16 +306,19 @@ def test_approximate_indexes_follow_the_table(tmp_path, monkeypatch):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     store = made_store(tmp_path / "store", vectors, np.arange(1500), [0.0] * 1500)
     monkeypatch.setattr(ann, "ROWS_A_LIST", 100)
-    query = centres[3]
-    truth = [row["id"] for row in store.search("audio", query, 10, exact=True)]
-    for kind in ("ivf_pq", "ivf_flat", "ivf_hnsw_sq"):
+    queries = vectors[rng.integers(1500, size=20)]
+    truths = [[row["id"] for row in store.search("audio", query, 10, exact=True)] for query in queries]
+    # Codes are learnt from random starts: of 12 indexes made so, ivf_pq found 0.895 to 0.955 of the true ten, the other kinds all.
+    for kind, recall in (("ivf_pq", 0.8), ("ivf_flat", 0.97), ("ivf_hnsw_sq", 0.97)):
         store.settle(check_ann(kind))
         made = [made.index_type for made in store.table("audio").list_indices()]
         assert [name.lower() for name in made] == [kind.replace("_", "")]
-        found = [row["id"] for row in store.search("audio", query, 10)]
-        assert len(set(found) & set(truth)) >= 9, kind
-    store.forget([truth[0]])
-    assert truth[0] not in [row["id"] for row in store.search("audio", query, 10)]
+        found = [[row["id"] for row in store.search("audio", query, 10)] for query in queries]
+        common = [len(set(ours) & set(truth)) / 10 for ours, truth in zip(found, truths, strict=True)]
+        assert np.mean(common) >= recall, kind
+    query, first = queries[0], truths[0][0]
+    store.forget([first])
+    assert first not in [row["id"] for row in store.search("audio", query, 10)]
     assert [row["id"] for row in store.search("audio", query, 5, where="id = 'film7'")] == ["film7"]
     assert not build_ann(store.table("audio"), "auto", 16)
     store.settle("none")
