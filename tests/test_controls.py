@@ -11,8 +11,13 @@ import torch
 
 from mmssl.config import load_config
 from mmssl.encoders.bank import EncoderBank
+from mmssl.nn.augment import FrameAugment
+from mmssl.objectives.base import objective_class
+from tests.moving_cells import faint
 from tests.test_rgb_flow import STILL, moving_kinds, towers
-from tests.tiny_av import build, measure, train
+from tests.tiny_av import build, measure, tiny_for, train
+
+UNTOUCHED = FrameAugment(brightness=0, contrast=0, saturation=0, hue=0, flip=0)
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tools"))  # as for the programs there, which name the controls in configs
@@ -56,3 +61,11 @@ def test_flow_from_strangers_moves_the_flow_and_nothing_else():
     rolled = control.flow_head(encoders["flow"](batch["flow"].roll(-1, dims=0)).pooled)
     torch.testing.assert_close(joint["flow"], rolled)
     torch.testing.assert_close(joint["video"], control.video_head(encoders["video"](batch["video"]).pooled))
+
+
+def test_a_walk_whose_home_is_elsewhere_does_not_learn_to_come_home():
+    encoders = tiny_for(objective_class("contrastive_random_walk"))
+    objective = build("controls.walk_home_elsewhere", encoders, form="grid", frame_augment=UNTOUCHED)
+    train(objective, encoders, faint, steps=100, lr=1e-2)
+    judged = objective.eval().judge(faint(64, 900_000), EncoderBank(encoders))["accuracy"]
+    assert float(judged.values.mean()) == pytest.approx(judged.chance, abs=0.03)

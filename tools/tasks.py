@@ -46,7 +46,7 @@ SPOKEN = (*A_FIFTH, "streams.0.objectives.0.views.pause=0.4")  # word by word al
 WORD_BY_WORD = (*A_FIFTH, *(f"streams.0.objectives.0.views.{text}" for text in ("seconds=2.8", "steps=14", "captions=6")))
 HEARD = ("web", "grid", "actions")  # those of them that have sound
 HEARD_BRIEFLY = (*A_FIFTH, "train.steps=150")  # a hundred clips are memorised before that
-STRANGERS = ("streams.0.objectives.0.name=controls.walk_among_strangers",)
+ELSEWHERE = ("streams.0.objectives.0.name=controls.walk_home_elsewhere",)
 FROM_STRANGERS = ("streams.0.objectives.0.name=controls.write_from_strangers",)
 FLOW_FROM_STRANGERS = ("streams.0.objectives.0.name=controls.flow_from_strangers",)
 TEXT = ("streams.0.holdout=0.1",)
@@ -70,7 +70,7 @@ TASKS = {
     "rgb_flow": Task(0.65, cut_overrides=FLOW_FROM_STRANGERS, real=ORDER, real_overrides=A_FIFTH),
     "rgb_flow_pixel": Task(0.75, cut_overrides=FLOW_FROM_STRANGERS, real=ORDER, real_overrides=A_FIFTH),
     "colorize": Task(0.05, "judged.better_than_copy", cut="frozen", may_fall_below=True, real=FILMS, real_overrides=A_FIFTH),
-    "contrastive_random_walk": Task(0.50, cut_overrides=STRANGERS, real=FILMS, real_overrides=("streams.0.holdout=0.2",)),
+    "contrastive_random_walk": Task(0.50, cut_overrides=ELSEWHERE, real=FILMS, real_overrides=("streams.0.holdout=0.2",)),
     "mil_nce": Task(0.10, "retrieval.text_to_video.R@1", cut="captions_shuffled", words=300, real=TOLD, real_overrides=SPOKEN),
     "subtitle_alignment": Task(
         0.60, difficulty="easy", cut="captions_shuffled", words=300, real=("grid",), real_overrides=WORD_BY_WORD
