@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -25,19 +25,10 @@ from mmssl.encoders.base import CONFIG_FILE as ENCODER_FILE
 from mmssl.encoders.base import Encoder
 from mmssl.nn.queue import RowQueue
 from mmssl.objectives.base import Objective
-from mmssl.types import Features, InputError
+from mmssl.types import InputError
 
 EXPORT_FILE, TRAINING_FILE, HEADS_FILE = "export.json", "config.yaml", "heads.safetensors"
 FORMAT = 1  # of export.json
-
-
-@runtime_checkable
-class Embeds(Protocol):
-    """An objective with a space that its roles share."""
-
-    def embed(self, role: str, features: Features) -> Tensor:
-        """Unit-length joint embeddings (N, D) of the encoder's features for `role`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from mmssl.encoders.base import CONFIG_FILE, Encoder
-from mmssl.exported import Embeds, is_exported
+from mmssl.exported import is_exported
 from mmssl.hub import pull
-from mmssl.objectives.base import Objective
+from mmssl.objectives.base import Embeds, Objective
 from mmssl.run import load_run
 from mmssl.types import InputError
 

@@ -18,7 +18,7 @@ from mmssl.downstream.search.filters import EVERYTHING, Filter
 from mmssl.downstream.search.index import Origin, Synced, check_same, sync
 from mmssl.downstream.search.query import Query, image_query, media_query, parse_place, text_query
 from mmssl.downstream.search.store import Store, open_store
-from mmssl.downstream.spaces import KINDS, JointSpace, Kind, choose_space
+from mmssl.downstream.spaces import JointSpace, Kind, check_kind, choose_space
 from mmssl.run import load_run
 from mmssl.types import InputError
 
@@ -204,14 +204,6 @@ def retrieval_run(
             on_source=lambda: bar.advance(task),
         )
     return {"run": str(run), "step": loaded.step, "objective": space.name, "model": space.digest, **found}
-
-
-def check_kind(name: str) -> Kind:
-    """`name` as a modality. Raises `InputError` where it is none."""
-    found: list[Kind] = [kind for kind in KINDS if kind == name]
-    if not found:
-        raise InputError(f"{name!r} is no modality; it is one of {', '.join(KINDS)}")
-    return found[0]
 
 
 __all__ = ["Answer", "Filter", "Query", "Searcher", "Synced", "check_kind", "retrieval_run", "search_index"]

@@ -17,14 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mmssl.config import RunConfig
 from mmssl.data.index import open_corpus
+from mmssl.downstream.encoder_space import features_space
 from mmssl.downstream.evaluate import evaluate
 from mmssl.downstream.evaluation_file import evaluation_path, read_calibration, read_evaluation, write_evaluation
 from mmssl.downstream.examples import gather
-from mmssl.downstream.features import Extraction, Question, Space, extract, model_digest
+from mmssl.downstream.features import Extraction, Question, extract
 from mmssl.downstream.judging import judge
 from mmssl.downstream.localize import Localization, Options, localize
 from mmssl.downstream.pairing import Corresponds, Pairing, choose, pair
 from mmssl.downstream.report import Examples, read_data, write_report
+from mmssl.downstream.spaces import Kind, check_kind
 from mmssl.objectives.base import Judges
 from mmssl.run import Run, corpora_of, load_run
 from mmssl.training.log import METRICS_FILE, read_metrics
@@ -182,30 +184,43 @@ def features_run(
     folder: Path,
     out: Path,
     *,
-    modalities: tuple[str, ...] = ("video", "audio"),
+    modalities: tuple[str, ...] = (),
     stride: float = 1.0,
-    space: Space = "joint",
+    space: str = "auto",
     half: bool = False,
     objective: str | None = None,
     step: int | None = None,
     device: str = "cpu",
     progress: bool = True,
 ) -> Extraction:
-    """Embed a folder of clips by a run; see `mmssl.downstream.features`.
+    """Embed a folder of clips or texts by a run; see `mmssl.downstream.features`.
+
+    Args:
+        run: folder.
+        folder: of clips or texts, or a manifest.
+        out: folder for the parts.
+        modalities: of "video", "audio", "text", "flow"; none: all that the objective reads.
+        stride: seconds from one window to the next.
+        space: "joint", "encoder" or "auto", as in `mmssl.downstream.encoder_space.features_space`.
+        half: float16 instead of float32.
+        objective: of the run; None: the first that has the modalities.
+        step: of the checkpoint; None: the newest.
+        device: for the model.
+        progress: show a bar on stderr.
 
     Raises:
-        InputError: as `load_run`, `open_corpus` and `extract`.
+        InputError: as `load_run`, `features_space`, `open_corpus` and `extract`.
     """
     loaded = load_run(run, step=step, device=device)
-    name = choose(loaded.objectives, objective)
-    pairing = pair(name, loaded.objectives[name], loaded.encoders, device=device)
+    kinds: list[Kind] = [check_kind(name) for name in modalities]
+    chosen = features_space(loaded.objectives, loaded.encoders, kinds, name=objective, space=space, device=device)
     corpus = open_corpus(folder)
-    digest = hashlib.sha256(f"{model_digest(pairing)} {corpus.sha256}".encode()).hexdigest()
-    question = Question(modalities, stride, space, half)
+    digest = hashlib.sha256(f"{chosen.digest} {corpus.sha256}".encode()).hexdigest()
+    question = Question(tuple(kinds or chosen.kinds), stride, half)
     columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
         task = bar.add_task("files", total=len(corpus))
-        return extract(corpus, pairing, out, question, digest=digest, on_source=lambda: bar.advance(task))
+        return extract(corpus, chosen, out, question, digest=digest, on_source=lambda: bar.advance(task))
 
 
 def report_run(

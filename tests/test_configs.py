@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from mmssl.config import load_config
+from mmssl.data.index import open_corpus
+from mmssl.downstream.encoder_space import encoder_space
+from mmssl.downstream.features import Question, extract
 from mmssl.run import load_run, start_run
 from tests.tiny_text import tokenizer_of
 
@@ -82,3 +85,15 @@ def test_it_trains_two_steps_and_loads_again(path, toy, tmp_path):
     run = load_run(tmp_path / "run")
     assert run.step == 2
     assert set(run.encoders) == set(config.resolved["encoders"])
+    if path.parent.name == "tiny":
+        features_come_of_every_objective(run, open_corpus(toy, progress=False), tmp_path / "features")
+
+
+def features_come_of_every_objective(run, corpus, out):
+    told = [source for source in corpus if source.cues and source.audio][:2]
+    for key, objective in run.objectives.items():
+        space = encoder_space(key, objective, run.encoders)
+        assert set(space.encoders) == set(objective.roles)
+        found = extract(told, space, out / key, Question(space.kinds, 1.0, False), digest="x")
+        assert not found.failed
+        assert min(found.rows.values()) >= 2

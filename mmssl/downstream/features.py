@@ -1,45 +1,40 @@
-"""Embeddings of a corpus over time: windows every `stride` seconds, Parquet parts, resumable.
+"""Embeddings of a corpus over time: windows every `stride` seconds, or each sentence, as Parquet parts, resumable.
 
-`out/<modality>/00000.parquet ...`: columns id, path, modality, start, end (seconds), embedding (fixed-size list). A part holds the windows of
+`out/<modality>/00000.parquet ...`: columns id, path, modality, start, end (seconds), embedding (fixed-size list), of text also text. A part holds the windows of
 `PART` sources in order of id; it is whole or absent, so an interrupted run goes on with the first part that is missing and ends with the
 same bytes as one that was never interrupted. `out/features.json` says what was asked; another question needs another folder.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor, nn
 
-from mmssl.data.decode import answer
-from mmssl.downstream.pairing import Pairing
+from mmssl.downstream.search.embedding import Job, Stretch, embed_jobs
+from mmssl.downstream.spaces import KINDS, JointSpace, Kind, blank
+from mmssl.downstream.windows import windows
 from mmssl.files import make_aside, write_aside
-from mmssl.types import Frames, InputError, MediaError, Request, Source, Span, Wave
+from mmssl.types import Flow, Frames, InputError, Source, Span, Wave
 
 PART = 32  # sources in a part
 CHUNK = 32  # windows decoded and encoded at a time: what a file of any length needs of memory
 SETTINGS_FILE = "features.json"
-Space = Literal["encoder", "joint"]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked of each source."""
 
-    modalities: tuple[str, ...]  # roles of the run: "video", "audio"
-    stride: float  # seconds between the starts of windows
-    space: Space  # "encoder": pooled features; "joint": unit-length, comparable between modalities
+    modalities: tuple[str, ...]  # of "video", "audio", "text", "flow"
+    stride: float  # seconds between the starts of windows; captions and sentences are windows of their own
     half: bool  # float16 instead of float32
 
 
@@ -48,6 +43,9 @@ class Extraction:
     """What came out."""
 
     out: Path
+    objective: str
+    space: str  # "joint" or "encoder"
+    by_cells: bool = False  # the objective scores pictures by their best cell, which no vector of a picture holds
     sources: int = 0
     rows: dict[str, int] = field(default_factory=dict)  # modality -> windows
     skipped: int = 0  # sources whose parts were there already
@@ -56,7 +54,7 @@ class Extraction:
 
 def extract(
     sources: Sequence[Source],
-    pairing: Pairing,
+    space: JointSpace,
     out: Path,
     question: Question,
     *,
@@ -69,77 +67,54 @@ def extract(
 
     Args:
         sources: any; taken in order of id.
-        pairing: the encoders, their cuts and, for the joint space, the objective.
+        space: the encoders and their cuts; its vectors are pooled features, or unit-length and comparable between modalities.
         out: folder, new or of an interrupted extraction with the same question.
-        question: modalities, stride, space, precision.
-        digest: of the model's weights and the sources, so that parts of different origin never mix.
+        question: modalities, stride, precision.
+        digest: of the model and the sources, so that parts of different origin never mix.
         on_source: called after each source.
 
     Raises:
         InputError: the question makes no sense for this run, or `out` holds answers to another one.
     """
-    _check(pairing, question)
-    settings = {**asdict(question), "modalities": list(question.modalities), "objective": pairing.name, "digest": digest}
+    kinds = _checked(space, question)
+    settings = {**asdict(question), "modalities": kinds, "space": space.gives, "objective": space.name, "digest": digest}
     _claim(out, settings)
-    found = Extraction(out, sources=len(sources), rows=dict.fromkeys(question.modalities, 0))
+    found = Extraction(
+        out,
+        space.name,
+        space.gives,
+        space.gives == "joint" and space.by_cells,
+        sources=len(sources),
+        rows=dict.fromkeys(kinds, 0),
+    )
     ordered = sorted(sources, key=lambda source: source.id)
     for number, start in enumerate(range(0, len(ordered), PART)):
         part = ordered[start : start + PART]
-        paths = {role: out / role / f"{number:05d}.parquet" for role in question.modalities}
+        paths: dict[Kind, Path] = {kind: out / kind / f"{number:05d}.parquet" for kind in kinds}
         if all(path.is_file() for path in paths.values()):
             found.skipped += len(part)
             for _ in part:
                 on_source()
         else:
-            _write_part(part, pairing, question, settings, paths, on_source)
-        for role, path in paths.items():
+            _write_part(part, space, question, settings, paths, on_source)
+        for kind, path in paths.items():
             head = pq.read_metadata(path)
-            found.rows[role] += head.num_rows
+            found.rows[kind] += head.num_rows
             found.failed |= json.loads((head.metadata or {})[b"failed"])
     write_aside(out / "failed.json", json.dumps(found.failed, indent=2, sort_keys=True).encode())
     return found
 
 
-def windows(span: Span, *, seconds: float, stride: float) -> list[Span]:
-    """Windows of `seconds`, `stride` apart, inside the span of one modality; a shorter span gives one window that fills it.
-
-    Starts are whole multiples of `stride` after the span's start, so that windows of the same source line up between modalities
-    where the streams begin together.
-    """
-    if span.seconds <= 0:
-        return []
-    if span.seconds < seconds:
-        return [span]
-    count = int((span.seconds - seconds) / stride + 1e-6) + 1
-    return [Span(span.start + k * stride, span.start + k * stride + seconds) for k in range(count)]
-
-
-def model_digest(pairing: Pairing) -> str:
-    """SHA-256 of the weights that embeddings depend on."""
-    modules: list[Any] = [*pairing.encoders.values(), pairing.objective]
-    return weights_digest(modules)
-
-
-def weights_digest(modules: Iterable[nn.Module]) -> str:
-    """SHA-256 of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for module in modules:
-        for name, value in sorted(module.state_dict().items()):
-            digest.update(name.encode())
-            # Flat: a scalar, as batch norms count in, cannot be viewed as bytes.
-            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _check(pairing: Pairing, question: Question) -> None:
-    known = (pairing.shape.video, pairing.shape.audio)
-    wrong = [role for role in question.modalities if role not in known]
-    if wrong or not question.modalities:
-        raise InputError(f"modality {', '.join(wrong) or 'list is empty'}: this run has {' and '.join(known)}")
+def _checked(space: JointSpace, question: Question) -> list[Kind]:
+    kinds: list[Kind] = [kind for name in question.modalities for kind in KINDS if kind == name]
+    wrong = [name for name in question.modalities if name not in KINDS]
+    if wrong or not kinds:
+        raise InputError(f"modality {', '.join(wrong) or 'list is empty'}: a run has some of {', '.join(KINDS)}")
+    for kind in kinds:
+        space.check(kind)
     if not question.stride > 0:
         raise InputError(f"stride is {question.stride:g} s; give seconds above 0")
-    if question.space == "joint" and not pairing.localizes:
-        raise InputError(f"objective {pairing.name} has no joint space; ask for --space encoder")
+    return kinds
 
 
 def _claim(out: Path, settings: Mapping[str, Any]) -> None:
@@ -161,147 +136,116 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
 
 def _write_part(
     part: Sequence[Source],
-    pairing: Pairing,
+    space: JointSpace,
     question: Question,
     settings: Mapping[str, Any],
-    paths: Mapping[str, Path],
+    paths: Mapping[Kind, Path],
     on_source: Callable[[], None],
 ) -> None:
-    failed: dict[str, dict[str, str]] = {role: {} for role in paths}
-    schemas = {role: _schema(pairing, question, settings, role) for role in paths}
+    failed: dict[Kind, dict[str, str]] = {kind: {} for kind in paths}
+    schemas = {kind: _schema(space, question, settings, kind) for kind in paths}
 
-    def fill(parts: dict[str, Path]) -> None:
+    def fill(parts: dict[Kind, Path]) -> None:
         with ExitStack() as stack:
-            writers = {
-                role: stack.enter_context(pq.ParquetWriter(file, schemas[role], compression="zstd"))
-                for role, file in parts.items()
+            writers: dict[Kind, pq.ParquetWriter] = {
+                kind: stack.enter_context(pq.ParquetWriter(file, schemas[kind], compression="zstd"))
+                for kind, file in parts.items()
             }
-            for source in part:
-                for role, writer in writers.items():
-                    reason = _write_source(source, pairing, question, role, schemas[role], writer)
-                    if reason:
-                        failed[role][source.id] = reason
-                on_source()
-            for role, writer in writers.items():
-                writer.add_key_value_metadata({"failed": json.dumps(failed[role])})
+            stretches = stack.enter_context(closing(_embedded(part, space, question, list(paths))))
+            waiting: dict[Kind, list[pa.Table]] = {kind: [] for kind in paths}
+            for stretch in stretches:
+                source = stretch.job.source
+                for kind, writer in writers.items():
+                    if kind in stretch.missing:
+                        failed[kind].setdefault(source.id, stretch.missing[kind])
+                    elif kind in stretch.found:
+                        waiting[kind].append(_table(stretch, kind, schemas[kind]))
+                    if stretch.job.last:  # a source is there in whole or not at all
+                        if not waiting[kind]:
+                            failed[kind].setdefault(source.id, f"no {kind}")
+                        for table in waiting[kind] if source.id not in failed[kind] else ():
+                            writer.write_table(table)
+                        waiting[kind] = []
+                if stretch.job.last:
+                    on_source()
+            for kind, writer in writers.items():
+                writer.add_key_value_metadata({"failed": json.dumps(failed[kind])})
 
     _all_aside(list(paths.items()), fill)
 
 
 def _all_aside(
-    targets: list[tuple[str, Path]], fill: Callable[[dict[str, Path]], None], made: dict[str, Path] | None = None
+    targets: list[tuple[Kind, Path]], fill: Callable[[dict[Kind, Path]], None], made: dict[Kind, Path] | None = None
 ) -> None:
     """`make_aside` for several files that are filled together."""
     made = made or {}
     if not targets:
         fill(made)
         return
-    (role, path), rest = targets[0], targets[1:]
-    make_aside(path, lambda part: _all_aside(rest, fill, {**made, role: part}))
+    (kind, path), rest = targets[0], targets[1:]
+    make_aside(path, lambda part: _all_aside(rest, fill, {**made, kind: part}))
 
 
-def _write_source(
-    source: Source, pairing: Pairing, question: Question, role: str, schema: pa.Schema, writer: pq.ParquetWriter
-) -> str | None:
-    """Write one source's rows of one modality; the reason where there are none."""
-    span = source.video if role == pairing.shape.video else source.audio
-    if span is None:
-        return f"no {role}"
-    spans = windows(span, seconds=pairing.shape.seconds, stride=question.stride)
-    tables: list[pa.Table] = []
-    try:
-        for chunk, tensor in _decoded(source, pairing, role, spans):
-            vectors = _embed(pairing, question, role, tensor)
-            tables.append(_table(source, role, chunk, vectors, schema))
-    except MediaError as error:
-        return str(error)
-    for table in tables:  # after the last chunk has been decoded: a source is there in whole or not at all
-        writer.write_table(table)
-    return None
+def _embedded(
+    part: Sequence[Source], space: JointSpace, question: Question, kinds: Sequence[Kind]
+) -> Generator[Stretch, None, None]:
+    """Stretches of all windows, in order; each stretch of a file is decoded once for all modalities."""
+
+    def jobs() -> Iterable[Job]:
+        for source in part:
+            spans: dict[Kind, list[Span]] = {kind: _spans(space, kind, source, question.stride) for kind in kinds}
+            texts = [cue.text for cue in space.captions(source)] if "text" in kinds else []
+            longest = max(map(len, spans.values()))
+            for start in range(0, max(1, longest), CHUNK):
+                some: dict[Kind, list[Span]] = {kind: found[start : start + CHUNK] for kind, found in spans.items()}
+                yield Job(source, some, texts[start : start + CHUNK], start + CHUNK >= longest)
+
+    yield from embed_jobs(space, jobs(), cells=0)
 
 
-def _decoded(source: Source, pairing: Pairing, role: str, spans: Sequence[Span]) -> Iterator[tuple[Sequence[Span], Tensor]]:
-    """Chunks of windows and their tensors; the next chunk is decoded while this one is encoded."""
-
-    def read(chunk: Sequence[Span]) -> Tensor:
-        requests = [_request(pairing, role, span) for span in chunk]
-        answers = answer(source, requests)
-        rows = [answers[request] for request in requests]
-        if role == pairing.shape.audio:
-            length = round(pairing.shape.rate * pairing.shape.seconds)
-            rows = [torch.nn.functional.pad(row, (0, length - len(row))) for row in rows]
-        return torch.stack(rows)
-
-    chunks = [spans[i : i + CHUNK] for i in range(0, len(spans), CHUNK)]
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = [pool.submit(read, chunk) for chunk in chunks[:1]]
-        for number, chunk in enumerate(chunks):
-            tensor = ahead.pop().result()
-            if number + 1 < len(chunks):
-                ahead.append(pool.submit(read, chunks[number + 1]))
-            yield chunk, tensor
+def _spans(space: JointSpace, kind: Kind, source: Source, stride: float) -> list[Span]:
+    if kind == "text":
+        return space.spans(kind, source, stride)
+    span = source.audio if kind == "audio" else source.video
+    return [] if span is None else windows(span, seconds=space.cuts[kind].seconds, stride=stride)
 
 
-def _request(pairing: Pairing, role: str, span: Span) -> Request:
-    shape = pairing.shape
-    if role == shape.audio:
-        return Wave(span.start, span.seconds, shape.rate)
-    middle = (span.start + span.end) / 2
-    if pairing.modality == "frame":  # one picture for each T-th part of the window, in its middle
-        times = [span.start + (k + 0.5) * span.seconds / shape.frames for k in range(shape.frames)]
-    else:
-        times = [middle + (k - (shape.frames - 1) / 2) * shape.spacing for k in range(shape.frames)]
-    return Frames(tuple(max(0.0, min(time, span.end)) for time in times), shape.size)
+def _schema(space: JointSpace, question: Question, settings: Mapping[str, Any], kind: Kind) -> pa.Schema:
+    cut = space.cuts[kind]
+    encoder, shape = space.encoders[cut.role], cut.shape
+    dim = space.vectors(kind, blank(shape)).shape[1]
+    about = {**settings, "encoder": encoder.name, "arguments": encoder.arguments, "dim": dim, "seconds": cut.seconds}
+    if isinstance(shape, Wave):
+        about["rate"] = shape.rate
+    elif isinstance(shape, Frames | Flow):
+        about |= {"size": [shape.size] * 2 if isinstance(shape.size, int) else list(shape.size), "frames": len(shape.times)}
+    columns = [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("modality", pa.string(), nullable=False),
+        pa.field("start", pa.float64(), nullable=False),
+        pa.field("end", pa.float64(), nullable=False),
+        pa.field("embedding", pa.list_(pa.float16() if question.half else pa.float32(), dim), nullable=False),
+    ]
+    if kind == "text":
+        columns.append(pa.field("text", pa.string(), nullable=False))
+    return pa.schema(columns, metadata={"mmssl": json.dumps(about)})
 
 
-def _embed(pairing: Pairing, question: Question, role: str, tensor: Tensor) -> np.ndarray:
-    features = pairing.encode(role, tensor, batch=CHUNK)
-    return features.pooled.numpy() if question.space == "encoder" else pairing.embed(role, features)
-
-
-def _schema(pairing: Pairing, question: Question, settings: Mapping[str, Any], role: str) -> pa.Schema:
-    encoder, shape = pairing.encoders[role], pairing.shape
-    dim = _joint_dim(pairing, role) if question.space == "joint" else encoder.dim
-    about = {
-        **settings,
-        "encoder": encoder.name,
-        "arguments": encoder.arguments,
-        "dim": dim,
-        "seconds": shape.seconds,
-        **({"rate": shape.rate} if role == shape.audio else {"size": list(shape.size), "frames": shape.frames}),
-    }
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("path", pa.string(), nullable=False),
-            pa.field("modality", pa.string(), nullable=False),
-            pa.field("start", pa.float64(), nullable=False),
-            pa.field("end", pa.float64(), nullable=False),
-            pa.field("embedding", pa.list_(pa.float16() if question.half else pa.float32(), dim), nullable=False),
-        ],
-        metadata={"mmssl": json.dumps(about)},
+def _table(stretch: Stretch, kind: Kind, schema: pa.Schema) -> pa.Table:
+    source, spans = stretch.job.source, stretch.job.spans[kind]
+    number = schema.field("embedding").type
+    flat = pa.array(
+        stretch.found[kind].vectors.reshape(-1).astype(np.float16 if number.value_type == pa.float16() else np.float32)
     )
-
-
-def _joint_dim(pairing: Pairing, role: str) -> int:
-    shape = pairing.shape
-    blank = (
-        torch.zeros(1, round(shape.rate * shape.seconds))
-        if role == shape.audio
-        else torch.zeros(1, shape.frames, 3, *shape.size, dtype=torch.uint8)
-    )
-    return int(_embed(pairing, Question((role,), 1.0, "joint", False), role, blank).shape[1])
-
-
-def _table(source: Source, role: str, spans: Sequence[Span], vectors: np.ndarray, schema: pa.Schema) -> pa.Table:
-    kind = schema.field("embedding").type
-    flat = pa.array(vectors.reshape(-1).astype(np.float16 if kind.value_type == pa.float16() else np.float32))
     columns = [
         pa.array([source.id] * len(spans)),
         pa.array([str(source.path)] * len(spans)),
-        pa.array([role] * len(spans)),
+        pa.array([kind] * len(spans)),
         pa.array([span.start for span in spans], pa.float64()),
         pa.array([span.end for span in spans], pa.float64()),
-        pa.FixedSizeListArray.from_arrays(flat, kind.list_size),
+        pa.FixedSizeListArray.from_arrays(flat, number.list_size),
     ]
+    if kind == "text":
+        columns.append(pa.array(list(stretch.job.texts)))
     return pa.Table.from_arrays(columns, schema=schema)

@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ from torch import Tensor
 from mmssl.cuts.captions import WindowViews, joined_cues
 from mmssl.cuts.pairs import window_levels
 from mmssl.cuts.pictures import even_times
-from mmssl.downstream.features import weights_digest, windows
+from mmssl.downstream.digest import weights_digest
+from mmssl.downstream.windows import windows
 from mmssl.encoders.base import Encoder, Reads
 from mmssl.objectives.base import Embeds, EmbedsCells, Objective
 from mmssl.rng import Purpose, rng_for
@@ -77,6 +78,7 @@ class JointSpace:
     encoders: Mapping[str, Encoder]  # those of its roles
     cuts: Mapping[Kind, Cut]
     device: torch.device
+    gives: ClassVar[Literal["joint", "encoder"]] = "joint"  # what its vectors are
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -164,7 +166,7 @@ class JointSpace:
         Args:
             kind: one of `kinds`.
             windows_N: answers to requests of this space, stacked: uint8 (N, T, 3, H, W), float32 (N, samples), int64 (N, L) or flow.
-            cells: how many cells to keep of each picture, where the objective scores by cells.
+            cells: how many cells to keep of each picture, where the objective scores by cells; 0: none.
 
         Raises:
             InputError: embeddings that are not finite or not of unit length.
@@ -172,20 +174,35 @@ class JointSpace:
         cut = self.check(kind)
         features = self.encoders[cut.role](windows_N.to(self.device))
         vectors = self._vectors(cut, features)
+        if not cells:
+            return Embedded(vectors)
         grid = self.objective.embed_cells(features) if kind == "video" and isinstance(self.objective, EmbedsCells) else None
         if grid is None:
             return Embedded(vectors)
         kept, numbers = spread_cells(grid.flatten(1, 3).float(), cells)
         return Embedded(vectors, kept.cpu().numpy(), self._places(cut, numbers.cpu().numpy(), tuple(grid.shape[1:4])))
 
+    def vectors(self, kind: Kind, windows_N: Tensor) -> NDArray[np.float32]:
+        """The vectors of `embed` alone, (N, D)."""
+        return self.embed(kind, windows_N, cells=0).vectors
+
     @property
     def dim(self) -> int:
         """D, found by embedding nothing much."""
         cut = next(iter(self.cuts.values()))
-        features = self.encoders[cut.role](_blank(cut.shape).to(self.device))
+        features = self.encoders[cut.role](blank(cut.shape).to(self.device))
         with torch.inference_mode():
             assert isinstance(self.objective, Embeds)
             return int(self.objective.embed(cut.role, features).shape[1])
+
+    @property
+    @torch.inference_mode()
+    def by_cells(self) -> bool:
+        """Whether the objective scores a picture by its best cell: then the picture's own vector is not what was trained."""
+        if "video" not in self.cuts or not isinstance(self.objective, EmbedsCells):
+            return False
+        cut = self.cuts["video"]
+        return self.objective.embed_cells(self.encoders[cut.role](blank(cut.shape).to(self.device))) is not None
 
     @property
     def digest(self) -> str:
@@ -276,6 +293,14 @@ def joint_space(name: str, objective: Objective, encoders: Mapping[str, Encoder]
     return space
 
 
+def check_kind(name: str) -> Kind:
+    """`name` as a modality. Raises `InputError` where it is none."""
+    found: list[Kind] = [kind for kind in KINDS if kind == name]
+    if not found:
+        raise InputError(f"{name!r} is no modality; it is one of {', '.join(KINDS)}")
+    return found[0]
+
+
 def spread_cells(cells_NCD: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`count` cells of each of N pictures, as unlike one another as can be: (N, K, D) and their numbers (N, K).
 
@@ -298,7 +323,10 @@ def spread_cells(cells_NCD: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _plan(views: Views, number: int) -> Plan:
     """One draw of a plan for an imaginary ten-minute film that has everything."""
     span = Span(0.0, 600.0)
-    cues = tuple(Cue(2.0 * k, 2.0 * k + 1.5, f"caption {k}") for k in range(300))
+    # Captions so close that several lie in one window, and so far apart that they are not joined.
+    apart = min(2.0, (getattr(views, "seconds", None) or 6.0) / 3)
+    spoken = max(apart / 8, apart * 0.75 - float(getattr(views, "pause", 0.0)))
+    cues = tuple(Cue(apart * k, apart * k + spoken, f"caption {k}.") for k in range(300))
     film = Source(
         "film", Path("film.mp4"), fps=25.0, width=1280, height=720, video=span, audio=span, cues=cues, loudness=(-20.0,) * 6000
     )
@@ -336,7 +364,7 @@ def _seconds(plan: Plan, views: Views) -> float:
     return 1.0 / fps if fps else 1.0
 
 
-def _blank(shape: Request) -> Tensor:
+def blank(shape: Request) -> Tensor:
     """Input of one window in which nothing happens."""
     if isinstance(shape, Wave):
         return torch.zeros(1, round(shape.rate * shape.seconds))

@@ -19,8 +19,8 @@ from mmssl.downstream.evaluation_table import figure_rows
 from mmssl.downstream.pairing import Corresponds, cut_shape
 from mmssl.downstream.report import data_rows
 from mmssl.encoder_catalogue import input_in_words, preparation_in_words
-from mmssl.exported import Embeds
 from mmssl.files import write_aside
+from mmssl.objectives.base import Embeds
 from mmssl.run import Run
 
 CARD_FILE = "README.md"

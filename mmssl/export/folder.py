@@ -31,9 +31,9 @@ from mmssl.export.theirs import FOLDER as THEIRS_FOLDER
 from mmssl.export.theirs import write_theirs
 from mmssl.export.torch_file import FILE as TORCH_FILE
 from mmssl.export.torch_file import write_torch
-from mmssl.exported import EXPORT_FILE, FORMAT, HEADS_FILE, TRAINING_FILE, Embeds, heads_of, is_exported, read_manifest
+from mmssl.exported import EXPORT_FILE, FORMAT, HEADS_FILE, TRAINING_FILE, heads_of, is_exported, read_manifest
 from mmssl.files import sync, write_aside
-from mmssl.objectives.base import Objective
+from mmssl.objectives.base import Embeds, Objective
 from mmssl.run import Run, load_run
 from mmssl.training.errors import RunError
 from mmssl.types import InputError
