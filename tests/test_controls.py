@@ -43,6 +43,23 @@ def test_each_row_makes_a_config_under_each_condition(name, tool, tmp_path):
         assert judged.startswith("controls.") == (job.condition == "cut" and bool(job.task.cut_overrides))
 
 
+def test_permuted_documents_keep_neither_words_nor_lengths_in_place(tool, toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "_world", lambda *_: toy)
+    plain, permuted = (
+        {
+            path.name: path.read_text().lower().split("\n")
+            for path in sorted(tool._documents(tmp_path, 0, permuted=cut).glob("*.txt"))
+        }
+        for cut in (False, True)
+    )
+    before, after = ([line for lines in some.values() for line in lines] for some in (plain, permuted))
+    assert [len(lines) for lines in plain.values()] == [len(lines) for lines in permuted.values()]
+    assert sorted(" ".join(before).replace(".", "").split()) == sorted(" ".join(after).replace(".", "").split())
+    assert sorted(len(line.split()) for line in before) == sorted(len(line.split()) for line in after)
+    assert [len(line.split()) for line in before] != [len(line.split()) for line in after]
+    assert not set(before) & set(after)
+
+
 def test_flow_from_strangers_cannot_be_matched_though_the_link_is_there():
     encoders = towers()
     objective = build("controls.flow_from_strangers", encoders, **STILL)
