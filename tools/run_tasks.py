@@ -202,7 +202,7 @@ def _row(name: str, conditions: dict[str, dict[str, Any]]) -> str:
     if cut is not None:
         at_chance = cut["entry"].get("chance", chance)
         off = math.inf if at_chance is None else cut["entry"]["value"] - at_chance
-        most = math.inf if at_chance is None else min(NEAR, PART * (task.level - at_chance))
+        most = 0.0 if at_chance is None else min(NEAR, PART * (task.level - at_chance))
         near = off <= most if task.may_fall_below else abs(off) <= most
         holds = "yes" if whole["entry"]["value"] >= task.level and near else "**no**"
     cells = [
