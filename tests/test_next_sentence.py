@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mmssl.encoders.bank import EncoderBank
-from mmssl.nn.text import next_stranger, packed_pair, stranger_rows
+from mmssl.nn.strangers import next_stranger, stranger_rows
+from mmssl.nn.text import packed_pair
 from mmssl.objectives.next_sentence import NextSentence, TwoTextsViews
 from mmssl.types import Cue, InputError, Source
 from tests.tiny_av import build, measure, tiny_for, train

@@ -68,7 +68,7 @@ TASKS = {
     "dense_predictive_coding": Task(0.60, "judged.accuracy_temporal", cut="frozen", real=ORDER, real_overrides=A_FIFTH),
     "video_prediction": Task(0.80, cut="frozen", may_fall_below=True, real=ORDER, real_overrides=A_FIFTH),
     "rgb_flow": Task(0.65, cut_overrides=FLOW_FROM_STRANGERS, real=ORDER, real_overrides=A_FIFTH),
-    "rgb_flow_pixel": Task(0.75, cut_overrides=FLOW_FROM_STRANGERS, real=ORDER, real_overrides=A_FIFTH),
+    "rgb_flow_pixel": Task(0.10, "judged.gain", cut_overrides=FLOW_FROM_STRANGERS, real=ORDER, real_overrides=A_FIFTH),
     "colorize": Task(0.05, "judged.better_than_copy", cut="frozen", may_fall_below=True, real=FILMS, real_overrides=A_FIFTH),
     "contrastive_random_walk": Task(0.50, cut_overrides=ELSEWHERE, real=FILMS, real_overrides=("streams.0.holdout=0.2",)),
     "mil_nce": Task(0.10, "retrieval.text_to_video.R@1", cut="captions_shuffled", words=300, real=TOLD, real_overrides=SPOKEN),

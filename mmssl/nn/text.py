@@ -65,22 +65,6 @@ def mean_of_valid(grid: Tensor, valid: Tensor) -> Tensor:
     return (grid * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
-def stranger_rows(source: Tensor, preference: Tensor) -> tuple[Tensor, Tensor]:
-    """For each row the row of another source that it prefers most: (N,) row numbers, and (N,) bool, False where there is none.
-
-    `source` (N,), `preference` (N, N).
-    """
-    others = source[:, None] != source[None, :]
-    return preference.masked_fill(~others, float("-inf")).argmax(dim=1), others.any(dim=1)
-
-
-def next_stranger(source: Tensor) -> tuple[Tensor, Tensor]:
-    """As `stranger_rows`: the next row, cyclically, of another source. No chance in it."""
-    place = torch.arange(len(source), device=source.device)
-    ahead = (place[None, :] - place[:, None]) % len(source)
-    return stranger_rows(source, -ahead.float())
-
-
 def packed_pair(first: Tensor, second: Tensor, pad: int) -> Tensor:
     """Two texts of ids (N, A), (N, B) as one pair (N, A + B - 1): the second without its first token, padding at the end."""
     joined = torch.cat([first, second[:, 1:]], dim=1)

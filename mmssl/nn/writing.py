@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmssl.nn.heads import at_least_float32
-from mmssl.nn.text import next_stranger
+from mmssl.nn.strangers import next_stranger
 from mmssl.types import Features
 
 

@@ -30,7 +30,7 @@ from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder, reader
 from mmssl.nn.augment import FrameAugment
 from mmssl.nn.heads import at_least_float32
-from mmssl.nn.text import next_stranger
+from mmssl.nn.strangers import next_stranger
 from mmssl.nn.token_masks import Hidden, TokenMask
 from mmssl.nn.writing import Written, compared, metrics_of, score
 from mmssl.objectives.base import Batch, Judged, Objective

@@ -27,7 +27,8 @@ from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder, reader
 from mmssl.nn.heads import at_least_float32
 from mmssl.nn.health import masked_mean, sign_hits
-from mmssl.nn.text import next_stranger, packed_pair, stranger_rows
+from mmssl.nn.strangers import next_stranger, stranger_rows
+from mmssl.nn.text import packed_pair
 from mmssl.objectives.base import Batch, Judged, Objective
 from mmssl.types import InputError, InputSpec, Loss, Modality, Plan, Source, Text, Views
 from mmssl.vocabulary import SHORTEST

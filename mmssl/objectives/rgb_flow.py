@@ -39,6 +39,7 @@ from mmssl.nn.heads import Projection, Temperature
 from mmssl.nn.health import TIE, hits, masked_mean, spread
 from mmssl.nn.losses import row_mean
 from mmssl.nn.nce import info_nce
+from mmssl.nn.strangers import next_stranger
 from mmssl.objectives.base import Batch, Judged, Objective
 from mmssl.types import MOTION_HOP, Box, Features, Flow, Frames, InputError, InputSpec, Loss, Modality, Plan, Source, Span, Views
 
@@ -214,11 +215,11 @@ class PicturesAndFlow(Objective):
 
     def judge(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Judged]:
         """Of "instance": `accuracy`, is the own flow nearer than another clip's (both directions, mean over the others), and `recall@1` among
-        the batch. Of "pixel": `accuracy` as in training."""
+        the batch. Of "pixel": `accuracy` as in training, beside that of the next other source's picture (cells near one another, or both at
+        the border, move alike in any film), and `gain`, how much more the own picture tells."""
         video = bank.encode("video", batch["video"])
         if self.form == "pixel":
-            pictures, flows = draw_cells(video.grid, batch["flow"], self.cells)
-            return {"accuracy": Judged(agreement(self.video_head(pictures), flows, sigma=self.sigma), 0.5)}
+            return self._judge_pixel(video, batch)
         picture_nD, flow_nD = self.video_head(video.pooled), self.flow_head(bank.encode("flow", batch["flow"]).pooled)
         cosines = picture_nD @ flow_nD.T
         mine = torch.arange(len(cosines), device=cosines.device)
@@ -230,6 +231,18 @@ class PicturesAndFlow(Objective):
         first = (hits(both[0], mine, rivals) + hits(both[1], mine, rivals)) / 2
         chance = (1.0 / (1.0 + rivals.sum(dim=1))).mean().item()
         return {"accuracy": Judged(torch.where(rivals.any(dim=1), right, 0.5), 0.5), "recall@1": Judged(first, chance)}
+
+    def _judge_pixel(self, video: Features, batch: Batch) -> Mapping[str, Judged]:
+        own = self._agreement(video, batch["flow"])
+        other, found = next_stranger(batch["source"])
+        if not bool(found.all()):
+            return {"accuracy": Judged(own, 0.5)}
+        strange = self._agreement(video.rows(other), batch["flow"])
+        return {"accuracy": Judged(own, strange.mean().item()), "gain": Judged(own - strange, 0.0)}
+
+    def _agreement(self, video: Features, flow: Tensor) -> Tensor:
+        pictures, flows = draw_cells(video.grid, flow, self.cells)
+        return agreement(self.video_head(pictures), flows, sigma=self.sigma)
 
     def joint(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Tensor]:
         """Unit-length embeddings (n, D) of "video" and "flow"; nothing in "pixel", where whole clips are not compared."""

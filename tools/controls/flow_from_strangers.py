@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mmssl.encoders.bank import EncoderBank
-from mmssl.nn.text import next_stranger
+from mmssl.nn.strangers import next_stranger
 from mmssl.objectives.base import Batch, Judged
 from mmssl.objectives.rgb_flow import PicturesAndFlow
 from mmssl.types import Loss

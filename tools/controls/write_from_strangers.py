@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmssl.encoders.bank import EncoderBank
-from mmssl.nn.text import next_stranger
+from mmssl.nn.strangers import next_stranger
 from mmssl.nn.writing import Written
 from mmssl.objectives.base import Batch
 from mmssl.objectives.denoise_text import DenoiseText
