@@ -40,6 +40,7 @@ NEAR, PART = (
 )  # how far from chance the figure may lie where the link is cut: so much, and so large a part of the way to the level
 
 
+ENDS = ".!?\u2026"  # of sentences
 CONDITIONS = ("whole", "cut", "real")
 
 
@@ -143,10 +144,11 @@ def _world(root: Path, seed: int, cut: str | None, difficulty: str | None) -> Pa
 def _documents(root: Path, seed: int, *, permuted: bool) -> Path:
     """The toy world's captions as text files, a line each.
 
-    `permuted`: every word, and the length of every line, is that of a place drawn over the whole corpus. (With lines as long as they were,
-    next_sentence still judged 0.71 of the pairs right, chance 0.50.)
+    `permuted`: every word, and the length of every line, is that of a place drawn over the whole corpus, and what a sentence ends with is
+    drawn too. (With lines as long as they were, next_sentence still judged 0.71 of the pairs right, chance 0.50; with a full stop at the end of
+    each, masked_lm filled 0.32 of the gaps, chance 0.16.)
     """
-    folder = root / f"captions-{seed}{'-permuted' if permuted else ''}"
+    folder = root / f"captions-{seed}{'-permuted-all' if permuted else ''}"
     done = folder / ".complete"  # hidden: no document
     if done.is_file():
         return folder
@@ -157,9 +159,12 @@ def _documents(root: Path, seed: int, *, permuted: bool) -> Path:
     lengths = [len(cue.text.split()) for source in sources for cue in source.cues]
     if permuted:
         lengths = [lengths[place] for place in rng_for(seed, Purpose.WORLD, "permuted lengths").permutation(len(lengths))]
-    length = iter(lengths)
+    length, draw = iter(lengths), rng_for(seed, Purpose.WORLD, "ends")
     for source in sources:
-        lines = [" ".join(next(drawn) for _ in range(next(length))).capitalize() + "." for _ in source.cues]  # sentences begin so
+        lines = [
+            " ".join(next(drawn) for _ in range(next(length))).capitalize() for _ in source.cues
+        ]  # sentences begin so, and end:
+        lines = [line + (ENDS[draw.integers(len(ENDS))] if permuted else ".") for line in lines]
         write_aside(folder / f"{source.id}.txt", "\n".join(lines).encode())
     write_aside(done, b"")
     return folder

@@ -34,7 +34,7 @@ class Task(NamedTuple):
     def how(self) -> str:
         """How the link is cut, for the table."""
         if self.permuted:
-            return "all words and sentence lengths permuted"
+            return "all words, sentence lengths and full stops permuted"
         return ", ".join(f"`{text}`" for text in (self.cut, *self.cut_overrides) if text)
 
 
