@@ -77,7 +77,7 @@ def test_flow_from_strangers_moves_the_flow_and_nothing_else():
     control = build("controls.flow_from_strangers", encoders, **STILL).eval()
     batch = moving_kinds(6, 1)
     joint = control.joint(batch, EncoderBank(encoders))
-    rolled = control.flow_head(encoders["flow"](batch["flow"].roll(-1, dims=0)).pooled)
+    rolled = control.flow_head(encoders["flow"](batch["flow"].roll(1, dims=0)).pooled)
     torch.testing.assert_close(joint["flow"], rolled)
     torch.testing.assert_close(joint["video"], control.video_head(encoders["video"](batch["video"]).pooled))
 
