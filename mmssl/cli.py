@@ -31,6 +31,7 @@ COMMANDS = (
     "report",
     "export",
     "bench",
+    "app",
     "doctor",
 )
 
