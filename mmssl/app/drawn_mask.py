@@ -40,7 +40,7 @@ def save_drawn(text: str, out: Path) -> Path:
 def painter(frame: np.ndarray, *, moment: float) -> str:
     """HTML to paint on a frame (H, W, 3): a canvas that has a pixel for each of the film's, and its tools."""
     height, width = frame.shape[:2]
-    table = ["#%02x%02x%02x" % tuple(int(value) for value in row) for row in colours()[:OBJECTS]]
+    table = ["#" + "".join(f"{int(value):02x}" for value in row) for row in colours()[:OBJECTS]]
     options = "".join(f'<option value="{k}">{k} ({name})</option>' for k, name in enumerate(NAMES, start=1))
     radius = max(2, round(min(height, width) / 16))
     label = f"Frame at {moment:.2f} s, {width} x {height} pixels. Paint with the mouse; or move with the arrow keys and paint with the space bar."

@@ -18,7 +18,11 @@ from mmssl.downstream.heatmap import Placement, overlay, overlay_sources
 from mmssl.downstream.search.sheet import moment as clock
 
 SIDE = 720  # pixels of the picture's longer side
-WORDS = {"seen": "something in view seems to make the sound", "unseen": "nothing in view seems to make the sound", "silent": "silence"}
+WORDS = {
+    "seen": "something in view seems to make the sound",
+    "unseen": "nothing in view seems to make the sound",
+    "silent": "silence",
+}
 
 
 @dataclass(frozen=True, slots=True)

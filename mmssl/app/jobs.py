@@ -68,10 +68,11 @@ class Jobs:
                 if not self._running[visitor]:
                     del self._running[visitor]
 
-    def cancel(self, visitor: str) -> int:
-        """End all jobs of a visitor; how many there were."""
+    def cancel(self, visitor: str | None = None) -> int:
+        """End all jobs of a visitor, or of everyone; how many there were."""
         with self._lock:
-            jobs = list(self._running.get(visitor, ()))
+            visitors = list(self._running) if visitor is None else [visitor]
+            jobs = [job for name in visitors for job in self._running.get(name, ())]
         for job in jobs:
             job.cancel()
         return len(jobs)

@@ -104,13 +104,17 @@ def _look_at_film(path: Path, limits: Limits) -> Upload:
         with open_media(path) as container:
             video, audio = picture_stream(container), sound_stream(container)
             if video is None and audio is None:
-                raise InputError(f"{path.name} has neither picture nor sound that can be decoded; choose a film, a sound or a picture")
+                raise InputError(
+                    f"{path.name} has neither picture nor sound that can be decoded; choose a film, a sound or a picture"
+                )
             seconds = (container.duration or 0) / 1_000_000
             if video is not None:
                 _check_frame(path, *display_size(video))
             picture, sound = video is not None, audio is not None
     except MediaError as error:
-        raise InputError(f"{in_words(error, path)}. It is no picture, film or sound that can be read; choose another file") from error
+        raise InputError(
+            f"{in_words(error, path)}. It is no picture, film or sound that can be read; choose another file"
+        ) from error
     if seconds <= 0:  # the head does not say: read on
         facts = probe(str(path), loudness=False)
         if facts["reason"] is not None:

@@ -112,7 +112,9 @@ def resolve_device(device: str) -> str:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # as torch refuses a name, and a build without CUDA its devices
-        raise InputError(f"--device is {device!r}, which torch cannot use ({str(error).splitlines()[0]}); give auto, cpu or cuda") from error
+        raise InputError(
+            f"--device is {device!r}, which torch cannot use ({str(error).splitlines()[0]}); give auto, cpu or cuda"
+        ) from error
     return device
 
 

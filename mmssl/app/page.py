@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from importlib.resources import files
 from typing import Any
@@ -24,7 +25,7 @@ def build_page(room: Room, title: str) -> gr.Blocks:
     """The tabs, in the order in which most people will want them."""
     with gr.Blocks(title=f"mmssl – {title}", analytics_enabled=False, delete_cache=(SWEEP, OLD)) as page:
         gr.HTML(
-            f'<header class="mm-head"><h1>mmssl</h1><p>Run {_escaped(title)}. Files up to {room.limits.max_mb:g} MB and '
+            f'<header class="mm-head"><h1>mmssl</h1><p>Model {html.escape(title)}. Files up to {room.limits.max_mb:g} MB and '
             f"{room.limits.max_seconds:g} s; uploads and results are deleted when the server stops.</p></header>"
         )
         with gr.Tabs():
@@ -50,9 +51,3 @@ def dressing(limits: Limits) -> dict[str, Any]:
     script = f"<script>window.mmssl = {settings};\n{(here / 'page.js').read_text(encoding='utf-8')}</script>"
     theme = gr.themes.Base(font=FONTS, font_mono=MONO, primary_hue="indigo", neutral_hue="slate")
     return {"theme": theme, "css": (here / "page.css").read_text(encoding="utf-8"), "head": script}
-
-
-def _escaped(text: str) -> str:
-    import html
-
-    return html.escape(text)

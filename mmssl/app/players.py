@@ -69,7 +69,9 @@ def film(token: str, name: str, *, label: str) -> str:
 
 def downloads(token: str, names: dict[str, str]) -> str:
     """Links: name of a file -> what it is."""
-    links = " · ".join(f'<a href="results/{quote(token)}/{quote(name)}" download>{html.escape(what)}</a>' for name, what in names.items())
+    links = " · ".join(
+        f'<a href="results/{quote(token)}/{quote(name)}" download>{html.escape(what)}</a>' for name, what in names.items()
+    )
     return f'<p class="mm-downloads">Save: {links}</p>'
 
 

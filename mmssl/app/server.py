@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmssl.app.jobs import Jobs
 from mmssl.app.limits import Limits
 from mmssl.types import InputError
 
@@ -25,9 +29,9 @@ def serve(
     limits: Limits,
     host: str = "127.0.0.1",
     port: int = 7860,
-    on_start: Callable[[str], object] = lambda address: None,
+    on_start: Callable[[str], object] | None = None,
 ) -> None:
-    """Serve the page until Ctrl-C. Uploads and results lie in a temporary folder that goes with it.
+    """Serve the page until Ctrl-C or SIGTERM. Uploads and results lie in a temporary folder that goes with it.
 
     Args:
         models: behind the tabs.
@@ -43,15 +47,38 @@ def serve(
     import uvicorn
 
     listening = _listen(host, port)
-    with tempfile.TemporaryDirectory(prefix="mmssl-app-", ignore_cleanup_errors=True) as scratch:
-        app = build_server(models, title=title, limits=limits, host=host, folder=Path(scratch))
+    with _stopped_softly(), tempfile.TemporaryDirectory(prefix="mmssl-app-", ignore_cleanup_errors=True) as scratch:
+        jobs = Jobs(60 * limits.max_minutes)
+        app = build_server(models, jobs, title=title, limits=limits, host=host, folder=Path(scratch))
         shown = f"[{host}]" if ":" in host else host
-        on_start(f"http://{shown}:{listening.getsockname()[1]}/")
+        if on_start is not None:
+            on_start(f"http://{shown}:{listening.getsockname()[1]}/")
         settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
-        uvicorn.Server(settings).run(sockets=[listening])
+        try:
+            uvicorn.Server(settings).run(sockets=[listening])
+        finally:
+            jobs.cancel()
 
 
-def build_server(models: Models, *, title: str, limits: Limits, host: str, folder: Path) -> FastAPI:
+@contextmanager
+def _stopped_softly() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the block, so that folders are deleted; uvicorn raises again what it caught."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    mine = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if mine else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, before)
+
+
+def build_server(models: Models, jobs: Jobs, *, title: str, limits: Limits, host: str, folder: Path) -> FastAPI:
     """The whole application; all that it writes goes into `folder`."""
     uploads = folder / "uploads"
     uploads.mkdir()
@@ -63,7 +90,6 @@ def build_server(models: Models, *, title: str, limits: Limits, host: str, folde
 
     from mmssl.app.corpus import Corpus
     from mmssl.app.cuts import Cuts
-    from mmssl.app.jobs import Jobs
     from mmssl.app.page import build_page, dressing
     from mmssl.app.results import Results
     from mmssl.app.room import Room
@@ -71,7 +97,7 @@ def build_server(models: Models, *, title: str, limits: Limits, host: str, folde
 
     corpus = None if isinstance(models.search, str) else Corpus(models.search.store)
     results = Results(folder / "results")
-    room = Room(models, limits, uploads, results, corpus, Jobs(60 * limits.max_minutes))
+    room = Room(models, limits, uploads, results, corpus, jobs)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     routes(app, results, corpus, Cuts(folder / "cuts"))
     app.add_middleware(Gate, uploads=uploads, host=host)
@@ -102,5 +128,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen(128)
     except (OSError, OverflowError) as error:
         listening.close()
-        raise InputError(f"nothing can be served at {host}:{port} ({error}); give another --port, or a --host of this machine") from error
+        raise InputError(
+            f"nothing can be served at {host}:{port} ({error}); give another --port, or a --host of this machine"
+        ) from error
     return listening

@@ -22,10 +22,30 @@ if TYPE_CHECKING:
 
 API = "/gradio_api/"
 # What the page itself asks for, by the first part of the address below `API`, and beside it.
-USED = frozenset({"upload", "upload_progress", "queue", "cancel", "heartbeat", "reset", "startup-events", "theme.css", "info", "app_id"})
-BESIDE = frozenset({"", "config", "theme.css", "assets", "static", "favicon.ico", "manifest.json", "robots.txt", "corpus", "results", "login_check"})
+USED = frozenset(
+    {"upload", "upload_progress", "queue", "cancel", "heartbeat", "reset", "startup-events", "theme.css", "info", "app_id"}
+)
+BESIDE = frozenset(
+    {
+        "",
+        "config",
+        "theme.css",
+        "assets",
+        "static",
+        "favicon.ico",
+        "manifest.json",
+        "robots.txt",
+        "corpus",
+        "results",
+        "login_check",
+    }
+)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"SAMEORIGIN"))
+# The browser itself holds the page to loading nothing from elsewhere. (Gradio makes functions out of text, hence `unsafe-eval`.)
+POLICY = (
+    b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
+)
+HEADERS = ((b"content-security-policy", POLICY), (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
 def is_loopback(host: str) -> bool:
@@ -86,6 +106,7 @@ class Gate:
         self._app, self._uploads, self._host = app, uploads.resolve(), host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or say why not."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return

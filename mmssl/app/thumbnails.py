@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmssl.data.decode import answer
 from mmssl.data.playback import play_frames
 from mmssl.downstream.spectrogram import spectrogram_image
-from mmssl.data.decode import answer
 from mmssl.types import MediaError, Source, Span, Wave
 
 SIDE = 400  # pixels, at most

@@ -2,145 +2,58 @@
 
 from __future__ import annotations
 
-import zipfile
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import gradio as gr
 
-from mmssl.app.drawn_mask import painter, save_drawn
-from mmssl.app.jobs import Cancelled
-from mmssl.app.limits import in_words, look_at_upload
-from mmssl.app.models import Tracker
-from mmssl.app.players import downloads, film, note, problem
+from mmssl.app.following import Wanted, first_frame, follow
+from mmssl.app.players import note
+from mmssl.app.queueing import queued
 from mmssl.app.room import Room
-from mmssl.app.thumbnails import frame_at
-from mmssl.downstream.footage import open_footage
-from mmssl.downstream.given import read_given
-from mmssl.downstream.track_film import track_film
-from mmssl.types import InputError, MediaError
-
-SAVED = {"overlay.mp4": "film (.mp4)", "masks.zip": "masks of all frames (.zip)", "track.json": "boxes and areas (.json)"}
-MASK_MB = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be followed, as the tab takes it."""
-
-    film: str | None
-    drawn: str  # see `save_drawn`
-    mask: str | None  # a file; it goes before what is painted
-    start: float  # seconds
-
-
-def first_frame(room: Room, file: str | None, start: float) -> str:
-    """HTML to paint on the frame at `start`."""
-    if not file:
-        return ""
-    named = Path(file)
-    try:
-        upload = look_at_upload(named, room.limits, room.uploads)
-        if upload.still:
-            raise InputError(f"{named.name} is a still picture; tracking takes a film")
-        footage = open_footage(upload.path)
-        if footage.end and start >= footage.end:
-            raise InputError(f"the film lasts {footage.end:.2f} s; begin earlier than {start:g} s")
-        return painter(frame_at(upload.path, max(start, footage.begin)), moment=max(start, footage.begin))
-    except (InputError, MediaError) as error:
-        return problem(in_words(error, named))
-
-
-def follow(room: Room, tracker: Tracker, wanted: Wanted, visitor: str, report: Any = None) -> str:
-    """Track, and give HTML of what came of it."""
-    if not wanted.film:
-        return problem("there is no film yet: drop one, or choose a file")
-    named = Path(wanted.film)
-    mask = None if not wanted.mask else Path(wanted.mask)
-    token, folder = room.results.new()
-    try:
-        with room.jobs.job(visitor) as job:
-            upload = look_at_upload(named, room.limits, room.uploads)
-            if upload.still:
-                raise InputError(f"{named.name} is a still picture; tracking takes a film")
-            footage = open_footage(upload.path)
-            given = read_given(footage.size, mask=_mask(room, wanted, folder))
-            total, done = footage.count(wanted.start, None), 0
-
-            def on_frame() -> None:
-                nonlocal done
-                done += 1
-                job.tick()
-                if report is not None:
-                    report(min(1.0, done / total) if total else None, desc=f"tracking, frame {done}")
-
-            found = track_film(
-                footage,
-                given,
-                tracker.sight,
-                folder / "track",
-                start=wanted.start,
-                about={"run": tracker.words, "video": named.name},
-                on_frame=on_frame,
-            )
-            _gather(folder)
-    except (InputError, MediaError) as error:
-        room.results.drop(token)
-        return problem(in_words(error, named) if mask is None else in_words(InputError(in_words(error, named)), mask))
-    except Cancelled:
-        room.results.drop(token)
-        return note("Cancelled.")
-    return film(token, "overlay.mp4", label="The film with what was followed painted over") + note(found.sentence()) + downloads(token, SAVED)
-
-
-def _mask(room: Room, wanted: Wanted, folder: Path) -> Path:
-    if not wanted.mask:
-        return save_drawn(wanted.drawn, folder / "drawn.png")
-    path = Path(wanted.mask).resolve()
-    if not path.is_relative_to(room.uploads.resolve()) or not path.is_file():
-        raise InputError(f"{path.name} is not here any more; choose the file again")
-    if path.stat().st_size > MASK_MB * 1e6:
-        raise InputError(f"{path.name} has {path.stat().st_size / 1e6:.1f} MB, a mask has up to {MASK_MB:g}; is it a mask?")
-    return path
-
-
-def _gather(folder: Path) -> None:
-    """The film, the JSON and a zip of the masks where they are served from."""
-    made = folder / "track"
-    with zipfile.ZipFile(folder / "masks.zip", "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed
-        for path in sorted((made / "masks").iterdir()):
-            archive.write(path, path.name)
-    for name in ("overlay.mp4", "track.json"):
-        (made / name).replace(folder / name)
 
 
 def track_tab(room: Room) -> None:
     """Build the tab."""
     tracker = room.models.track
     if isinstance(tracker, str):
-        gr.HTML(note(f"This run cannot track: {tracker}. `mmssl app RUN --track OTHER`, with a run of colorize or contrastive_random_walk, shows it here."))
+        gr.HTML(
+            note(
+                f"This run cannot track: {tracker}. `mmssl app RUN --track OTHER`, with a run of colorize or contrastive_random_walk, shows it here."
+            )
+        )
         return
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280):
             file = gr.File(label="A film", elem_id="track-file", height=130)
             start = gr.Number(label="Begin at (seconds)", value=0, minimum=0, elem_id="track-start")
-            mask = gr.File(label="A mask of that frame, instead of painting (palette PNG)", elem_id="track-mask", height=130)
+            mask = gr.File(label="Instead of painting: a mask (palette PNG)", elem_id="track-mask", height=130)
             go = gr.Button("Track", variant="primary", elem_id="track-go")
             stop = gr.Button("Cancel", elem_id="track-stop")
             drawn = gr.Textbox(visible=False, label="The painted mask")
-        with gr.Column(scale=3, min_width=420):
+        with gr.Column(scale=2, min_width=380):
             canvas = gr.HTML(note("The frame to paint on is shown here once there is a film."), elem_id="track-canvas")
+        with gr.Column(scale=2, min_width=380):
             out = gr.HTML("", elem_id="track-out")
 
     def show(file: str | None, start: float | None) -> str:
         return first_frame(room, file, float(start or 0.0)) or note("The frame to paint on is shown here once there is a film.")
 
     def work(
-        file: str | None, drawn: str, mask: str | None, start: float | None, request: gr.Request, progress: gr.Progress = gr.Progress()
+        file: str | None,
+        drawn: str,
+        mask: str | None,
+        start: float | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),
     ) -> str:
         return follow(room, tracker, Wanted(file, drawn, mask, float(start or 0.0)), str(request.session_hash), progress)
 
-    gr.on([file.change, start.change], show, [file, start], [canvas], concurrency_limit=2, concurrency_id="look", api_visibility="private")
+    gr.on(
+        [file.change, start.change],
+        show,
+        [file, start],
+        [canvas],
+        concurrency_limit=2,
+        concurrency_id="look",
+        api_visibility="private",
+    )
     painted = "(file, drawn, mask, start) => [file, window.mmssl.mask(), mask, start]"
-    room.job([go.click], work, [file, drawn, mask, start], [out], stop, js=painted)
+    queued(room, [go.click], work, [file, drawn, mask, start], [out], stop, js=painted)

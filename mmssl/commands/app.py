@@ -11,7 +11,9 @@ import typer
 def app(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
     search: Annotated[Path | None, typer.Option(help="Folder of an index to search, made by `mmssl search index`.")] = None,
-    track: Annotated[Path | None, typer.Option(help="Another run for tracking, best of colorize or contrastive_random_walk.")] = None,
+    track: Annotated[
+        Path | None, typer.Option(help="Another run for tracking, best of colorize or contrastive_random_walk.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; the default serves this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at; 0: any that is free.")] = 7860,
     max_mb: Annotated[float, typer.Option(help="Megabytes of an upload, at most.")] = 200.0,
@@ -33,7 +35,9 @@ def app(
     from mmssl.types import InputError
 
     if importlib.util.find_spec("gradio") is None:
-        raise InputError('the page needs gradio, which is not installed; install mmssl\'s extra: pip install "mmssl[app]" (or uv sync --extra app)')
+        raise InputError(
+            'the page needs gradio, which is not installed; install mmssl\'s extra: pip install "mmssl[app]" (or uv sync --extra app)'
+        )
 
     from mmssl.app.limits import Limits
     from mmssl.app.models import load_models
@@ -51,5 +55,8 @@ def app(
             markup=False,
             highlight=False,
         )
-    told = lambda address: console.print(f"open {address}  (Ctrl-C stops it)", markup=False, highlight=False)
+
+    def told(address: str) -> None:
+        console.print(f"open {address}  (Ctrl-C stops it)", markup=False, highlight=False)
+
     serve(models, title=run.resolve().name, limits=limits, host=host, port=port, on_start=told)

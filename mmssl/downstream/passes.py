@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-
 # Told what is done at each step: the pass in words, pictures done of it, and of how many (0 where nobody knows). What it raises ends the work.
 Watch = Callable[[str, float, float], object]
 
