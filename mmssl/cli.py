@@ -30,8 +30,8 @@ COMMANDS = (
     "probe",
     "report",
     "export",
-    "bench",
     "app",
+    "bench",
     "doctor",
 )
 

@@ -354,6 +354,8 @@ GATE = [
     ("/corpus/file", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
     ("/", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 200),
     ("/", {"host": "evil.example:7860"}, 400),
+    ("/", {"host": "127.0.0.1.evil.example"}, 400),
+    ("/", {"host": "127.evil.example"}, 400),
     ("/", {"host": ""}, 400),
     ("/", {"host": "localhost:7860"}, 200),
     ("/", {"host": "[::1]:7860"}, 200),

@@ -55,15 +55,15 @@ def follow(room: Room, tracker: Tracker, wanted: Wanted, visitor: str, report: A
     if not wanted.film:
         return problem("there is no film yet: drop one, or choose a file")
     named = Path(wanted.film)
-    mask = None if not wanted.mask else Path(wanted.mask)
     token, folder = room.results.new()
+    mask = Path(wanted.mask) if wanted.mask else folder / "painted mask"
     try:
         with room.jobs.job(visitor) as job:
             upload = look_at_upload(named, room.limits, room.uploads)
             if upload.still:
                 raise InputError(f"{named.name} is a still picture; tracking takes a film")
             footage = open_footage(upload.path)
-            given = read_given(footage.size, mask=_mask(room, wanted, folder))
+            given = read_given(footage.size, mask=_mask(room, wanted, mask))
             total, done = footage.count(wanted.start, None), 0
 
             def on_frame() -> None:
@@ -85,7 +85,7 @@ def follow(room: Room, tracker: Tracker, wanted: Wanted, visitor: str, report: A
             _gather(folder)
     except (InputError, MediaError) as error:
         room.results.drop(token)
-        return problem(in_words(error, named) if mask is None else in_words(InputError(in_words(error, named)), mask))
+        return problem(in_words(error, named, mask))
     except Cancelled:
         room.results.drop(token)
         return note("Cancelled.")
@@ -96,10 +96,10 @@ def follow(room: Room, tracker: Tracker, wanted: Wanted, visitor: str, report: A
     )
 
 
-def _mask(room: Room, wanted: Wanted, folder: Path) -> Path:
+def _mask(room: Room, wanted: Wanted, place: Path) -> Path:
     if not wanted.mask:
-        return save_drawn(wanted.drawn, folder / "drawn.png")
-    path = Path(wanted.mask).resolve()
+        return save_drawn(wanted.drawn, place)
+    path = place.resolve()
     if not path.is_relative_to(room.uploads.resolve()) or not path.is_file():
         raise InputError(f"{path.name} is not here any more; choose the file again")
     if path.stat().st_size > MASK_MB * 1e6:

@@ -75,11 +75,12 @@ def look_at_upload(path: Path, limits: Limits, folder: Path) -> Upload:
     return Upload(place, True, True, False, 0.0) if still else _look_at_film(place, limits)
 
 
-def in_words(error: Exception, path: Path) -> str:
-    """What an error says, with the file's name where its place on the server would stand."""
+def in_words(error: Exception, *paths: Path) -> str:
+    """What an error says, with a file's name where its place on the server would stand."""
     text = str(error)
-    for place in (path, path.resolve()):
-        text = text.replace(str(place), path.name)
+    for path in paths:
+        for place in (path, path.resolve()):
+            text = text.replace(str(place), path.name)
     return text
 
 

@@ -5,6 +5,7 @@ Only what stands here and the few of Gradio's own addresses that the page uses a
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -40,7 +41,6 @@ BESIDE = frozenset(
         "login_check",
     }
 )
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # The browser itself holds the page to loading nothing from elsewhere. (Gradio makes functions out of text, hence `unsafe-eval`.)
 POLICY = (
     b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
@@ -50,7 +50,12 @@ HEADERS = ((b"content-security-policy", POLICY), (b"x-content-type-options", b"n
 
 def is_loopback(host: str) -> bool:
     """Whether a name stands for this machine alone."""
-    return host in LOOPBACK or host.startswith("127.")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name: nobody knows where it leads
+        return False
 
 
 def routes(app: FastAPI, results: Results, corpus: Corpus | None, cuts: Cuts) -> None:
