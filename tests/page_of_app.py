@@ -72,6 +72,8 @@ def server(*arguments: str, scratch: Path) -> Iterator[str]:
             finally:
                 process.kill()
                 process.wait()
+                if process.stdout is not None:
+                    process.stdout.close()
 
 
 def _address(process: subprocess.Popen[str], log: object) -> str:
