@@ -29,6 +29,7 @@ from mmssl.app.results import Results
 from mmssl.app.room import Room
 from mmssl.app.searching import OTHER, Asked, search
 from mmssl.data.playback import play_frames
+from mmssl.downstream.given import read_mask
 from mmssl.downstream.localize import Options
 from mmssl.search import search_index
 from mmssl.types import InputError, Span
@@ -247,6 +248,8 @@ def test_what_is_painted_is_what_is_followed(room, toy):
     np.testing.assert_array_equal(first, mask)
     file = room.uploads / "mask.png"
     Image.fromarray(mask).save(file)
+    save_drawn(png(2 * (mask == 1).astype(np.uint8)), room.uploads / "alone.png")
+    np.testing.assert_array_equal(read_mask(room.uploads / "alone.png", (64, 64)), 2 * (mask == 1), "its colour is its number")
     assert "Followed through" in follow(room, room.models.track, Wanted(path, "", str(file), 0.0), "me")
 
 
@@ -373,7 +376,8 @@ GATE = [
     ("/gradio_api/proxy=http://evil.example", {}, 404),
     ("/gradio_api/stream/a/b/1/playlist.m3u8", {}, 404),
     ("/gradio_api/component_server", {}, 404),
-    ("/gradio_api/run/predict", {}, 404),
+    ("/gradio_api/call/work", {}, 404),
+    ("/gradio_api/info", {}, 404),
     ("/gradio_api/vibe-code", {}, 404),
     ("/gradio_api/mcp", {}, 404),
     ("/monitoring", {}, 404),
@@ -386,7 +390,7 @@ GATE = [
 
 @pytest.mark.parametrize(("path", "headers", "status"), GATE)
 def test_the_gate(path, headers, status, tmp_path):
-    from mmssl.app.serving import Gate
+    from mmssl.app.gate import Gate
 
     uploads = tmp_path / "uploads"
     uploads.mkdir()
@@ -412,6 +416,54 @@ def test_the_gate(path, headers, status, tmp_path):
     assert sent[0]["status"] == status
     if status == 200:
         assert any(name == b"content-security-policy" for name, _ in sent[0]["headers"])
+
+
+BODIES = [
+    (b"", 200),
+    (b'{"data": [null, 0, "path", "/etc/passwd"], "fn_index": 3}', 200),
+    (b'{"data": [{"path": "UPLOADS/a.mp4", "meta": {"_type": "gradio.FileData"}}]}', 200),
+    (b'{"data": [{"path": "UPLOADS/link.mp4"}]}', 403),
+    (b'{"data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}]}', 403),
+    (b'{"data": [{"video": {"path": "UPLOADS/../secret.txt"}}]}', 403),
+    (b'{"data": [{"path": "http://evil.example/a.mp4"}]}', 403),
+    (b'{"data": [{"path": {"path": "UPLOADS/a.mp4"}}]}', 403),
+    (b'{"data": [{"p\\u0061th": "/etc/passwd"}]}', 403),
+    (b"no json", 400),
+    (b"[" * 200_000, 400),
+]
+
+
+@pytest.mark.parametrize(("body", "status"), BODIES)
+def test_the_gate_reads_what_files_a_request_names(body, status, tmp_path):
+    from mmssl.app import gate
+
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+    (uploads / "a.mp4").write_bytes(b"mine")
+    (uploads / "link.mp4").symlink_to(tmp_path / "secret.txt")
+    body = body.replace(b"UPLOADS", str(uploads).encode())
+    halves = [
+        {"type": "http.request", "body": body[:5], "more_body": True},
+        {"type": "http.request", "body": body[5:], "more_body": False},
+    ]
+    sent, passed = [], []
+
+    async def receive():
+        return halves.pop(0) if halves else {"type": "http.disconnect"}
+
+    async def behind(scope, receive, send):
+        passed.append((await receive())["body"])
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "headers": [(b"host", b"localhost")]}
+    asyncio.run(gate.Gate(behind, uploads=uploads, host="127.0.0.1")(scope, receive, send))
+    assert sent[0]["status"] == status
+    assert passed == ([body] if status == 200 else [])
 
 
 def test_without_gradio_the_command_says_how_to_install_it(monkeypatch, capsys, tmp_path):

@@ -86,10 +86,10 @@ def page(address, tmp_path_factory):
     assert wrong == []
 
 
-def get(address, path, **headers):
+def get(address, path, body=None, **headers):
     """(status, body, headers) of a request that urllib does not tidy up."""
     request = urllib.request.Request(
-        address.rstrip("/") + path, headers={key.replace("_", "-"): value for key, value in headers.items()}
+        address.rstrip("/") + path, body, headers={key.replace("_", "-"): value for key, value in headers.items()}
     )
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -102,11 +102,17 @@ def open_tab(page, name):
     page.get_by_role("tab", name=name).click()
 
 
+def empty(page, where):
+    """Take away what is in an upload field."""
+    remove = page.locator(f"#{where} button[aria-label='Clear']")
+    if remove.count():
+        remove.click()
+        page.locator(f"#{where} input[type=file]").wait_for(state="attached")
+
+
 def choose(page, where, path):
     """Put a file into an upload field, in place of what is there, and wait until it has arrived."""
-    remove = page.locator(f"#{where} button[aria-label='Remove this file'], #{where} button[aria-label='Clear']")
-    if remove.count():
-        remove.first.click()
+    empty(page, where)
     page.locator(f"#{where} input[type=file]").set_input_files(str(path))
     page.locator(f"#{where}").get_by_text(path.name.split(".")[0]).first.wait_for()
 
@@ -289,6 +295,20 @@ def problem(page, where):
     return alert.inner_text()
 
 
+def test_a_job_is_cancelled(page, world):
+    open_tab(page, "Localize")
+    choose(page, "localize-file", world.clip)
+    page.locator("#localize-sources input[type=number]").fill("4")
+    page.keyboard.press("Enter")
+    page.locator("#localize-go").click()
+    page.locator("#localize-out").get_by_text("listening").or_(
+        page.locator("#localize-out").get_by_text("drawing")
+    ).first.wait_for()
+    page.locator("#localize-stop").click()
+    page.locator("#localize-out").get_by_text("Cancelled.").wait_for()
+    assert page.locator("#localize-out video").count() == 0
+
+
 def test_bad_files_are_told_in_words(page, world, tmp_path):
     (tmp_path / "text.mp4").write_text("this is no film")
     make_film(tmp_path / "mute.mp4", frames=10)
@@ -310,9 +330,7 @@ def test_bad_files_are_told_in_words(page, world, tmp_path):
         ("zero.mp4", b"", "zero.mp4 is empty (0 bytes)"),
     ):
         (tmp_path / name).write_bytes(content)
-        page.locator(
-            "#track-mask button[aria-label='Clear'], #track-mask button[aria-label='Remove this file']"
-        ).first.click() if page.locator("#track-mask input[type=file]").count() == 0 else None
+        empty(page, "track-mask")
         page.locator("#track-mask input[type=file]").set_input_files(str(tmp_path / name))
         page.locator("#mm-upload-problem").get_by_text(why).wait_for()
 
@@ -372,5 +390,11 @@ def test_nothing_outside_of_the_corpus_is_served(address, world):
     assert get(address, f"/corpus/file?id={name}")[1] == world.clip.read_bytes()
     assert get(address, f"/corpus/file?id={name}", Host="evil.example")[0] == 400
     assert get(address, f"/corpus/file?id={name}", Origin="http://evil.example")[0] == 403
+    form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n' + bytes(1_100_000) + b"\r\n--x--\r\n"
+    assert get(address, "/gradio_api/upload", form, Content_Type="multipart/form-data; boundary=x")[0] == 413
+    for path in ("/etc/passwd", str(world.clips / "secret.txt"), str(world.clip)):  # as a request that the page never makes
+        for number in range(12):
+            forged = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": number, "session_hash": "me"}
+            assert get(address, "/gradio_api/queue/join", json.dumps(forged).encode(), Content_Type="application/json")[0] == 403
     for start, end in (("0", "1000"), ("2", "1"), ("nan", "nan"), ("-1", "1"), ("1e9", "1e9")):
         assert get(address, f"/corpus/cut?id={name}&start={start}&end={end}")[0] in (400, 422)

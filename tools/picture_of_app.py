@@ -90,6 +90,7 @@ def track(page: Page, given: Any) -> None:
     begin(page, "Track", "track-file", given.clip)
     canvas = page.locator("#track-canvas canvas")
     canvas.wait_for()
+    page.locator(".mm-object").select_option("2")
     page.locator(".mm-size").evaluate("(input, value) => { input.value = value; }", given.brush)
     box = canvas.bounding_box()
     assert box is not None
@@ -127,7 +128,7 @@ def shoot(page: Page, out: Path) -> None:
     page.screenshot(path=out, full_page=True)
     image = Image.open(out).convert("RGB")
     for colours in (None, 256, 128, 64):
-        (image if colours is None else image.quantize(colours)).save(out, optimize=True)
+        (image if colours is None else image.quantize(colours, dither=Image.Dither.NONE)).save(out, optimize=True)
         if out.stat().st_size <= MOST:
             break
     print(f"{out}: {image.width} x {image.height}, {out.stat().st_size / 1000:.0f} kB")

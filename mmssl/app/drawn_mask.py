@@ -5,35 +5,44 @@ from __future__ import annotations
 import base64
 import binascii
 import html
+import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mmssl.app.thumbnails import data_address
 from mmssl.downstream.masks import colours
+from mmssl.downstream.palette import write_mask
 from mmssl.types import InputError
 
 HEAD = "data:image/png;base64,"
-MOST = 40_000_000  # characters
+MOST = 40_000_000  # characters, and pixels
 OBJECTS = 8  # that can be painted; a mask that is uploaded may have more
 NAMES = ("blue", "orange", "green", "red", "purple", "brown", "pink", "grey")
 
 
 def save_drawn(text: str, out: Path) -> Path:
-    """Write the mask that the page sent, a PNG in a `data:` address, to a file.
+    """Write the mask that the page sent, a PNG in a `data:` address whose levels are the objects' numbers, as a palette PNG.
 
     Raises:
         InputError: nothing was painted, or the text is no picture.
     """
     if not text:
         raise InputError("nothing is painted yet: paint over the thing to follow in the picture above, or choose a mask file")
+    lost = InputError("the painted mask did not arrive whole; reload the page and paint it again")
     if not text.startswith(HEAD) or len(text) > MOST:
-        raise InputError("the painted mask did not arrive whole; reload the page and paint it again")
+        raise lost
     try:
-        out.write_bytes(base64.b64decode(text[len(HEAD) :], validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise InputError("the painted mask did not arrive whole; reload the page and paint it again") from error
+        with Image.open(io.BytesIO(base64.b64decode(text[len(HEAD) :], validate=True)), formats=["PNG"]) as image:
+            if image.width * image.height > MOST:
+                raise lost
+            values = np.asarray(image.convert("RGB"))[..., 0]
+    except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise lost from error
+    write_mask(
+        out, np.ascontiguousarray(values)
+    )  # with a palette: there, unlike in a grey picture, an object that is alone keeps its number
     return out
 
 

@@ -39,8 +39,8 @@ def localize_tab(room: Room) -> None:
         with gr.Column(scale=2, min_width=380):
             out = gr.HTML(note("The heatmap film is shown here, with its sound."), elem_id="localize-out")
         with gr.Column(scale=2, min_width=380):
-            seconds = gr.Slider(0, 1, value=0, step=0.1, label="Moment (seconds)", visible=False, elem_id="localize-moment")
             view = gr.HTML("", elem_id="localize-view")
+            seconds = gr.Slider(0, 1, value=0, step=0.1, label="Moment (seconds)", visible=False, elem_id="localize-moment")
     kept = gr.State(("", ""))
 
     def work(

@@ -90,10 +90,11 @@ def build_server(models: Models, jobs: Jobs, *, title: str, limits: Limits, host
 
     from mmssl.app.corpus import Corpus
     from mmssl.app.cuts import Cuts
+    from mmssl.app.gate import Gate
     from mmssl.app.page import build_page, dressing
     from mmssl.app.results import Results
     from mmssl.app.room import Room
-    from mmssl.app.serving import Gate, routes
+    from mmssl.app.serving import routes
 
     corpus = None if isinstance(models.search, str) else Corpus(models.search.store)
     results = Results(folder / "results")
@@ -101,9 +102,13 @@ def build_server(models: Models, jobs: Jobs, *, title: str, limits: Limits, host
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     routes(app, results, corpus, Cuts(folder / "cuts"))
     app.add_middleware(Gate, uploads=uploads, host=host)
+    page = build_page(room, title)
+    page.has_launched = (
+        True  # else Gradio, mounted, does not check that files named in requests were uploaded (the gate does, too)
+    )
     return gr.mount_gradio_app(
         app,
-        build_page(room, title),
+        page,
         path="/",
         footer_links=[],
         run_history=False,

@@ -39,10 +39,10 @@ def app(
             'the page needs gradio, which is not installed; install mmssl\'s extra: pip install "mmssl[app]" (or uv sync --extra app)'
         )
 
+    from mmssl.app.gate import is_loopback
     from mmssl.app.limits import Limits
     from mmssl.app.models import load_models
     from mmssl.app.server import serve
-    from mmssl.app.serving import is_loopback
 
     console = Console(soft_wrap=True)
     limits = Limits(max_mb, max_seconds, max_minutes)
