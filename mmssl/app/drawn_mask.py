@@ -55,12 +55,12 @@ def painter(frame: np.ndarray, *, moment: float) -> str:
     label = f"Frame at {moment:.2f} s, {width} x {height} pixels. Paint with the mouse; or move with the arrow keys and paint with the space bar."
     return (
         f'<div class="mm-painter" data-colours="{",".join(table)}">'
+        f'<div class="mm-canvas"><img src="{data_address(Image.fromarray(frame), quality=92)}" alt="" draggable="false">'
+        f'<canvas width="{width}" height="{height}" tabindex="0" role="application" aria-label="{html.escape(label)}"></canvas></div>'
         f'<div class="mm-tools" role="toolbar" aria-label="Painting tools">'
         f'<label>Object <select class="mm-object">{options}</select></label>'
         f'<label>Brush <input class="mm-size" type="range" min="1" max="{max(8, min(height, width) // 3)}" value="{radius}"></label>'
         f'<label><input class="mm-eraser" type="checkbox"> Eraser</label>'
         f'<button type="button" class="mm-undo">Undo</button><button type="button" class="mm-clear">Clear</button></div>'
-        f'<div class="mm-canvas"><img src="{data_address(Image.fromarray(frame), quality=92)}" alt="" draggable="false">'
-        f'<canvas width="{width}" height="{height}" tabindex="0" role="application" aria-label="{html.escape(label)}"></canvas></div>'
         f'<p class="mm-note">{html.escape(label)}</p></div>'
     )

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST = 64_000_000  # bytes of a request that is no upload; a painted mask is in one
 API = "/gradio_api/"
@@ -81,7 +81,7 @@ class Gate:
             await PlainTextResponse(refused[1], status_code=refused[0])(scope, receive, send)
             return
 
-        async def sent(message: dict) -> None:
+        async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], *HEADERS]}
             await send(message)

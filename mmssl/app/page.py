@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 import gradio as gr
+from gradio.themes import Base
 
 from mmssl.app.limits import Limits
 from mmssl.app.localize_tab import localize_tab
@@ -49,5 +50,5 @@ def dressing(limits: Limits) -> dict[str, Any]:
     here = files("mmssl.app")
     settings = json.dumps({"maxBytes": limits.max_bytes, "maxMb": limits.max_mb})
     script = f"<script>window.mmssl = {settings};\n{(here / 'page.js').read_text(encoding='utf-8')}</script>"
-    theme = gr.themes.Base(font=FONTS, font_mono=MONO, primary_hue="indigo", neutral_hue="slate")
+    theme = Base(font=FONTS, font_mono=MONO, primary_hue="indigo", neutral_hue="slate")
     return {"theme": theme, "css": (here / "page.css").read_text(encoding="utf-8"), "head": script}
