@@ -35,7 +35,7 @@ from mmssl.search import search_index
 from mmssl.types import InputError, Span
 from tests.media_makers import make_film, numbers_in
 from tests.page_of_app import make_corpus, outside_link
-from tests.untrained_run import FRAMES, SOUNDS, run_of
+from tests.untrained_run import FRAMES, SOUNDS, run_of, text_run
 
 
 @pytest.fixture(scope="module")
@@ -320,6 +320,21 @@ def numbers_of(pictures):
     import torch
 
     return numbers_in(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
+
+
+def test_words_find_films_where_the_index_knows_words(toy, tmp_path):
+    run = text_run(tmp_path / "run")
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for path in toy.glob("clip_00000[0-3].*"):
+        shutil.copyfile(path, clips / path.name)
+    search_index(run, clips, tmp_path / "db", progress=False)
+    models = load_models(run, search=tmp_path / "db", device="cpu")
+    assert "compares picture and sound" in models.localize
+    room = Room(models, Limits(), tmp_path, Results(tmp_path / "results"), Corpus(models.search.store), Jobs(60.0))
+    html = search(room, models.search, Asked("a red ball", None, "", OTHER, 2), "me")
+    assert "“a red ball” → pictures" in said(html)
+    assert html.count("<video") == 2
 
 
 def test_names_of_files_are_escaped():

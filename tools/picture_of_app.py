@@ -70,6 +70,7 @@ def search(page: Page, given: Any) -> None:
     page.locator("#search-go").click()
     page.locator(".mm-card video").first.wait_for()
     page.wait_for_function("() => [...document.querySelectorAll('.mm-card video')].every((video) => video.readyState >= 1)")
+    page.wait_for_timeout(2000)  # until the players have taken their wheels away
 
 
 def localize(page: Page, given: Any) -> None:

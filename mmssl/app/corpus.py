@@ -71,6 +71,8 @@ def media_type(path: Path) -> str | None:
         if abs(container.start_time or 0) / 1_000_000 > LATE:
             return None
         video, audio = picture_stream(container), sound_stream(container)
+        if video is None and audio is None:
+            return None
         if video is not None:
             context = video.codec_context
             if context.codec.canonical_name not in pictures or context.pix_fmt not in _PIXELS:

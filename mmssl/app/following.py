@@ -19,7 +19,7 @@ from mmssl.downstream.given import read_given
 from mmssl.downstream.track_film import track_film
 from mmssl.types import InputError, MediaError
 
-SAVED = {"overlay.mp4": "film (.mp4)", "masks.zip": "masks of all frames (.zip)", "track.json": "boxes and areas (.json)"}
+SAVED = {"overlay.mp4": "film (.mp4)", "masks.zip": "masks (.zip)", "track.json": "boxes (.json)"}
 MASK_MB = 20.0
 
 

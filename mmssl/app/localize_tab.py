@@ -23,7 +23,7 @@ def localize_tab(room: Room) -> None:
         return
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280):
-            file = gr.File(label="A film with picture and sound", elem_id="localize-file", height=130)
+            file = gr.File(label="A film with picture and sound", elem_id="localize-file", height=160)
             sources = gr.Slider(
                 0,
                 4,

@@ -37,7 +37,7 @@ def search_tab(room: Room) -> None:
                 gr.HTML(
                     f'<p class="mm-note">This index joins {searcher.space.words()} and knows no words. A run of mil_nce does.</p>'
                 )
-            file = gr.File(label="A sound, a picture or a film", elem_id="search-file", height=130)
+            file = gr.File(label="A sound, a picture or a film", elem_id="search-file", height=160)
             part = gr.Radio(
                 parts, value=parts[0] if parts else None, label="Of a film, ask by", visible=len(parts) > 1, elem_id="search-part"
             )

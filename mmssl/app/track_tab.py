@@ -22,9 +22,9 @@ def track_tab(room: Room) -> None:
         return
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280):
-            file = gr.File(label="A film", elem_id="track-file", height=130)
+            file = gr.File(label="A film", elem_id="track-file", height=160)
             start = gr.Number(label="Begin at (seconds)", value=0, minimum=0, elem_id="track-start")
-            mask = gr.File(label="Or a mask instead (palette PNG)", elem_id="track-mask", height=130)
+            mask = gr.File(label="Or a mask instead (palette PNG)", elem_id="track-mask", height=160)
             go = gr.Button("Track", variant="primary", elem_id="track-go")
             stop = gr.Button("Cancel", elem_id="track-stop")
             drawn = gr.Textbox(visible=False, label="The painted mask")
