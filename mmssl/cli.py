@@ -30,6 +30,7 @@ COMMANDS = (
     "probe",
     "report",
     "export",
+    "app",
     "bench",
     "doctor",
 )

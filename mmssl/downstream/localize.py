@@ -24,7 +24,7 @@ from mmssl.downstream.findings import write_findings
 from mmssl.downstream.mapfile import MapFile, write_npz
 from mmssl.downstream.pairing import Pairing
 from mmssl.downstream.panel import State
-from mmssl.downstream.passes import Passes, passes
+from mmssl.downstream.passes import Passes, Watch, passes
 from mmssl.downstream.smoothing import smooth_maps, smooth_values
 from mmssl.downstream.sources import MOST, Sources, check_cells, class_sources, find_sources, read_classes
 from mmssl.downstream.stereo import listen_stereo
@@ -124,6 +124,7 @@ def localize(
     options: Options | None = None,
     model: str = "",
     progress: bool = True,
+    watch: Watch | None = None,
 ) -> Localization:
     """Write the heatmap film `out` (.mp4), and beside it the maps (.npz) and the findings (.json); or, with `out` a .json, the findings alone.
 
@@ -135,6 +136,7 @@ def localize(
         options: see `Options`.
         model: names the model in the findings.
         progress: show a bar on stderr.
+        watch: is told what the bar shows; what it raises ends the work, and nothing is left behind.
 
     Raises:
         InputError: `video` is no film with picture and sound, `out` is no name for one, or an option cannot be.
@@ -155,7 +157,7 @@ def localize(
     out.parent.mkdir(parents=True, exist_ok=True)
     more, last = ("looking for sources",) if options.sources else (), ("drawing",) if drawn else ()
     names = ("listening", *more, *last, "reading off boxes")
-    with _scratch(out) as scratch, passes(*names, show=progress) as bar:
+    with _scratch(out) as scratch, passes(*names, show=progress, watch=watch) as bar:
         found, what = _examine(film, pairing, options, calibration, scratch, bar)
         encoder = pairing.encoders[pairing.shape.video]
         if drawn:
