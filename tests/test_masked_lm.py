@@ -81,6 +81,15 @@ def test_the_share_is_met_and_split_80_10_10(whole_words):
     assert rate.min() > 0.11 and rate.max() < 0.19
 
 
+def test_in_evaluation_every_chosen_token_is_masked():
+    hide = TokenMask(TINY_WORDS)
+    x = torch.randint(5, TINY_WORDS.size, (200, 20), generator=torch.Generator().manual_seed(0))
+    x = torch.where(hide.special[x], int(hide.ordinary[0]), x)
+    shown = [mode.ids.gather(1, mode.places)[mode.used] for mode in (hide.train()(x), hide.eval()(x))]
+    assert 0.7 < (shown[0] == TINY_WORDS.mask).float().mean() < 0.9
+    assert (shown[1] == TINY_WORDS.mask).all()
+
+
 def test_each_text_has_its_share_up_to_a_token_and_at_least_one():
     hide = TokenMask(TINY_WORDS)
     x = texts(500)
