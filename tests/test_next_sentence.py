@@ -64,6 +64,28 @@ def test_wrong_texts_come_from_other_sources_all_alike():
     assert next_stranger(source)[0].tolist() == [2, 2, 3, 0]
 
 
+def test_lengths_tell_nothing():
+    """A passage fills its room, so its parts are long and short by turns; the wrong second part must be as long as the right one."""
+    objective, encoders = objective_and_encoders()
+    rng = np.random.default_rng(0)
+    first = rng.integers(2, 7, size=64)
+    halves_of = {"first": first, "second": 8 - first}
+    batch = {key: torch.zeros(64, 1, 8, dtype=torch.int64) for key in halves_of}
+    for key, lengths in halves_of.items():
+        for row, length in enumerate(lengths):
+            batch[key][row, 0, :length] = torch.tensor([1, *rng.integers(5, 9, size=length - 2), 2])
+    batch["source"] = torch.arange(64)
+    seen = []
+    objective._logits = lambda batch, bank, other, found: seen.append(other) or (torch.zeros(64), torch.zeros(64), found)
+    objective(batch, EncoderBank(encoders))
+    objective.judge(batch, EncoderBank(encoders))
+    second = torch.tensor(halves_of["second"])
+    for other in seen:
+        assert (second[other] == second).all()
+        assert (other != torch.arange(64)).all()
+    assert len(set(map(tuple, [other.tolist() for other in seen]))) == 2  # drawn in training, by place in judging
+
+
 def test_a_batch_of_one_source_has_no_wrong_texts():
     objective, encoders = objective_and_encoders()
     loss = objective(halves(4, 0) | {"source": torch.ones(4)}, EncoderBank(encoders))

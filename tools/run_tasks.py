@@ -145,8 +145,7 @@ def _documents(root: Path, seed: int, *, permuted: bool) -> Path:
     """The toy world's captions as text files, a line each.
 
     `permuted`: every word, and the length of every line, is that of a place drawn over the whole corpus, and what a sentence ends with is
-    drawn too. (With lines as long as they were, next_sentence still judged 0.71 of the pairs right, chance 0.50; with a full stop at the end of
-    each, masked_lm filled 0.32 of the gaps, chance 0.16.)
+    drawn too. (With a full stop at the end of each line, masked_lm filled 0.32 of the gaps, chance 0.16.)
     """
     folder = root / f"captions-{seed}{'-permuted-all' if permuted else ''}"
     done = folder / ".complete"  # hidden: no document

@@ -4,7 +4,10 @@
 follows it, or with one of another document. "sop": Lan et al., "ALBERT: A Lite BERT", ICLR 2020, arXiv:1909.11942, section 3.1: A then B,
 or B then A; both come from one document, so that its topic says nothing.
 
-Each row is seen both ways in a step, right and wrong, so the two answers are exactly equally frequent. With s the logit of a pair:
+Each row is seen both ways in a step, right and wrong, so the two answers are exactly equally frequent. The wrong second text is the one
+nearest in length among those of other documents: a passage fills what there is room for, so that its true second text is long where
+the first is short, and lengths alone would tell 0.71 of the pairs (words in random order, docs/results/tasks-trials.md). BERT's own data
+have second texts of the length that is left, too. With s the logit of a pair:
 
     loss = mean over rows of (softplus(-s(right)) + softplus(s(wrong))) / 2
 
@@ -27,7 +30,7 @@ from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder, reader
 from mmssl.nn.heads import at_least_float32
 from mmssl.nn.health import masked_mean, sign_hits
-from mmssl.nn.strangers import next_stranger, stranger_rows
+from mmssl.nn.strangers import stranger_rows
 from mmssl.nn.text import packed_pair
 from mmssl.objectives.base import Batch, Judged, Objective
 from mmssl.types import InputError, InputSpec, Loss, Modality, Plan, Source, Text, Views
@@ -72,7 +75,7 @@ class NextSentence(Objective):
     Args:
         encoders: `text`.
         views: the texts; None in them is filled in from the encoder.
-        form: "nsp" (wrong: the second text of another source) or "sop" (wrong: the two in reverse order).
+        form: "nsp" (wrong: the second text of another source, of about the same length) or "sop" (wrong: the two in reverse order).
         hidden: width of the hidden layer on the pooled features.
 
     `accuracy` counts right and wrong pairs alike; chance is 0.5. With "nsp", rows whose batch holds no other source do not count.
@@ -99,8 +102,8 @@ class NextSentence(Objective):
 
     def forward(self, batch: Batch, bank: EncoderBank) -> Loss:
         """The loss. Needs `first` (n, 1, A), `second` (n, 1, B), `source` (n,)."""
-        preference = torch.rand(len(batch["source"]), len(batch["source"]), device=batch["source"].device)
-        right, wrong, used = self._logits(batch, bank, *stranger_rows(batch["source"], preference))
+        ties = torch.rand(len(batch["source"]), len(batch["source"]), device=batch["source"].device)
+        right, wrong, used = self._logits(batch, bank, *self._strangers(batch, ties))
         with torch.autocast(right.device.type, enabled=False):
             value = masked_mean((F.softplus(-right) + F.softplus(wrong)) / 2, used)
             hits = (sign_hits(right.detach()) + sign_hits(-wrong.detach())) / 2
@@ -113,9 +116,16 @@ class NextSentence(Objective):
 
     def judge(self, batch: Batch, bank: EncoderBank) -> Mapping[str, Judged]:
         """`accuracy`: is each row's right pair called right, and its wrong pair wrong? The mean of the two."""
-        right, wrong, used = self._logits(batch, bank, *next_stranger(batch["source"]))
+        place = torch.arange(len(batch["source"]), device=batch["source"].device)
+        ahead = (place[None, :] - place[:, None]) % len(place)
+        right, wrong, used = self._logits(batch, bank, *self._strangers(batch, 1.0 - ahead / len(place)))
         hits = (sign_hits(right) + sign_hits(-wrong)) / 2
         return {"accuracy": Judged(torch.where(used, hits, 0.5), 0.5)}
+
+    def _strangers(self, batch: Batch, ties: Tensor) -> tuple[Tensor, Tensor]:
+        """The row of another source whose second text is nearest in length; among several, of the largest `ties` (n, n) in 0..1."""
+        tokens = (batch["second"][:, 0] != self.pad).sum(dim=1)
+        return stranger_rows(batch["source"], 0.5 * ties - (tokens[:, None] - tokens[None, :]).abs())
 
     def _logits(self, batch: Batch, bank: EncoderBank, other: Tensor, found: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         first, second = batch["first"][:, 0], batch["second"][:, 0]
