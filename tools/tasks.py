@@ -35,7 +35,8 @@ class Task(NamedTuple):
         """How the link is cut, for the table."""
         if self.permuted:
             return "all words, sentence lengths and full stops permuted"
-        return ", ".join(f"`{text}`" for text in (self.cut, *self.cut_overrides) if text)
+        named = [text.replace("streams.0.objectives.0.name=", "") for text in self.cut_overrides]
+        return ", ".join(f"`{text}`" for text in (self.cut, *named) if text)
 
 
 ORDER = ("grid", "gestures", "actions")
