@@ -59,6 +59,12 @@ def test_a_name_is_a_name_and_no_address(tmp_path: Path) -> None:
         assert answer(Source("a", path), [request])[request].shape == (1, 3, 8, 8)
 
 
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "zero.mp4").touch()
+    with pytest.raises(MediaError, match=r"zero\.mp4: is empty \(0 bytes\)"), open_media(tmp_path / "zero.mp4"):
+        pass
+
+
 def test_cover_art_is_no_picture(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as out:

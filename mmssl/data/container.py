@@ -60,9 +60,14 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         MediaError: the file is missing, unreadable, or no container that libav knows. What libav throws inside the `with`
             block becomes a `MediaError` too; nothing else does.
     """
-    with media_errors(path, "cannot be opened"):
-        address, protocols = _address(path)
-        container = av.open(address, mode="r", metadata_errors="replace", options={"protocol_whitelist": protocols})
+    try:
+        with media_errors(path, "cannot be opened"):
+            address, protocols = _address(path)
+            container = av.open(address, mode="r", metadata_errors="replace", options={"protocol_whitelist": protocols})
+    except MediaError as error:
+        if path.is_file() and path.stat().st_size == 0:
+            raise MediaError(f"{path}: is empty (0 bytes)") from error
+        raise
     try:
         yield container
     except av.error.FFmpegError as error:
