@@ -108,7 +108,7 @@ def begin(page: Page, tab: str, field: str, clip: Path) -> None:
     """Open a tab and choose the clip."""
     page.get_by_role("tab", name=tab).click()
     page.locator(f"#{field} input[type=file]").set_input_files(str(clip))
-    page.locator(f"#{field}").get_by_text(clip.stem).first.wait_for()
+    page.locator(f"#{field} button[aria-label='Clear']").wait_for()
 
 
 def show_moment(page: Page, where: str, seconds: float) -> None:
