@@ -200,7 +200,7 @@ def load_run(run: Path | str, *, step: int | None = None, device: str = "cpu") -
         load_ema(checkpoint, averages)
         model.load_state_dict(model_tensors(model, averages))
     model.eval().to(device)
-    return Run(run, config, int(checkpoint.name), dict(model.encoders.items()), dict(model.objectives.items()))  # type: ignore[arg-type]
+    return Run(run, config, int(checkpoint.name), dict(model.encoders.items()), dict(model.objectives.items()))  # type: ignore[arg-type]  # to the checker a ModuleDict holds plain modules
 
 
 def _load_exported(folder: Path, step: int | None, device: str) -> Run:

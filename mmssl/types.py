@@ -9,7 +9,7 @@ Shape letters used throughout: N clips in a batch, T frames, H rows, W columns, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
@@ -214,7 +214,11 @@ class Features(NamedTuple):
 
     def rows(self, which: Tensor) -> Features:
         """The features of the rows `which` (M,), in that order."""
-        return Features(self.pooled[which], self.grid[which], None if self.valid is None else self.valid[which])
+        return self.each(lambda part: part[which])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Features:
+        """`change` done to every part that there is; it must treat all of them alike, rows first."""
+        return Features(change(self.pooled), change(self.grid), None if self.valid is None else change(self.valid))
 
 
 @dataclass(slots=True)

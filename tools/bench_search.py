@@ -146,7 +146,7 @@ def query_index(
     table = open_store(folder).table("video")
 
     def ask(query: NDArray[np.float32]) -> list[int]:
-        builder: Any = table.search(query, vector_column_name="vector").distance_type(METRIC).limit(K)  # type: ignore[attr-defined]
+        builder: Any = table.search(query, vector_column_name="vector").distance_type(METRIC).limit(K)  # type: ignore[attr-defined]  # said of all builders, had by this one
         if contender.ann == "none":
             builder = builder.bypass_vector_index()
         else:

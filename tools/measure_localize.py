@@ -231,7 +231,7 @@ def named_right(film: Film, centres: NDArray[np.float32] | None, hits: list[list
 def sound_clusters(sounds: NDArray[np.float32]) -> NDArray[np.float32]:
     from sklearn.cluster import KMeans
 
-    return KMeans(2, n_init=5, random_state=0).fit(sounds).cluster_centers_  # type: ignore[arg-type]
+    return KMeans(2, n_init=5, random_state=0).fit(sounds).cluster_centers_  # type: ignore[arg-type]  # a string, say the stubs
 
 
 def _nowhere(moment: int) -> list[Point]:

@@ -176,4 +176,4 @@ def _localization(pairing: Pairing, cuts: Cuts, video: Features, audio: Features
 
 
 def _rolled(features: Features, step: int) -> Features:
-    return Features(*(None if part is None else part.roll(step, 0) for part in features))  # type: ignore[arg-type]
+    return features.each(lambda part: part.roll(step, 0))

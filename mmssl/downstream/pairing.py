@@ -123,7 +123,7 @@ class Pairing:
         return torch.cat([part.float().cpu() for part in parts]).numpy()
 
     def _put(self, features: Features) -> Features:
-        return Features(*(None if part is None else part.to(self.device) for part in features))  # type: ignore[arg-type]
+        return features.each(lambda part: part.to(self.device))
 
 
 def pair(name: str, objective: Objective, encoders: Mapping[str, Encoder], *, device: str | torch.device = "cpu") -> Pairing:
@@ -180,4 +180,4 @@ def cut_shape(name: str, objective: Objective) -> CutShape:
 
 
 def _rows(features: Features, start: int, stop: int) -> Features:
-    return Features(*(None if part is None else part[start:stop] for part in features))  # type: ignore[arg-type]
+    return features.each(lambda part: part[start:stop])

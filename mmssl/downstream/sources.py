@@ -163,7 +163,7 @@ def _cluster(
     from sklearn.cluster import KMeans
 
     count = min(count, len(np.unique(points, axis=0)))
-    fitted = KMeans(count, n_init=STARTS, random_state=0).fit(points, sample_weight=weight)  # type: ignore[arg-type]
+    fitted = KMeans(count, n_init=STARTS, random_state=0).fit(points, sample_weight=weight)  # type: ignore[arg-type]  # a string, say the stubs
     members: NDArray[np.int64] = np.asarray(fitted.labels_, dtype=np.int64)
     total = np.bincount(members, weights=weight, minlength=count)
     order = np.argsort(-total, kind="stable")

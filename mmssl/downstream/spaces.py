@@ -346,7 +346,7 @@ def _cut(role: str, plans: Sequence[Plan], views: Views) -> Cut:
         return Cut(kind, role, replace(shape, times=times, box=None), views.hop)
     seconds = _seconds(plans[0], views)
     count = len(shape.times)
-    steps = np.diff([plan.requests[role].times for plan in plans], axis=1)  # type: ignore[union-attr]
+    steps = np.diff([plan.requests[role].times for plan in plans], axis=1)  # type: ignore[union-attr]  # cuts of films: `_cut` has sent sound and text away
     # Pictures drawn one in each part of the window are taken from the middles of the parts.
     fps = round(1.0 / float(steps.mean()), 6) if count > 1 and float(np.ptp(steps)) < 1e-6 else count / seconds
     return Cut(kind, role, replace(shape, times=even_times(-seconds / 2, seconds, count, fps), box=None), seconds)

@@ -38,7 +38,7 @@ def drift(frames: Iterable[Picture], mask: Mask) -> Iterator[Mask]:
             before = grey
             yield mask.copy()
             continue
-        flow = search.calc(grey, before, None)  # type: ignore[call-overload]
+        flow = search.calc(grey, before, None)  # type: ignore[call-overload]  # None asks for a new array; the stubs want one
         shares = [
             np.asarray(
                 cv2.remap(share, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
@@ -67,7 +67,7 @@ def drift_points(frames: Iterable[Picture], points: Points) -> Iterator[Points]:
     for picture in frames:
         grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         if before is not None:
-            flow = search.calc(before, grey, None)  # type: ignore[call-overload]
+            flow = search.calc(before, grey, None)  # type: ignore[call-overload]  # None asks for a new array; the stubs want one
             x, y = (np.nan_to_num(column).astype(np.float32)[:, None] for column in now.T)
             now = now + cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
         before = grey

@@ -160,10 +160,10 @@ def _reflect(stages: nn.Module) -> None:
             other = nn.Conv2d(
                 child.in_channels,
                 child.out_channels,
-                child.kernel_size,  # type: ignore[arg-type]
-                stride=child.stride,  # type: ignore[arg-type]
-                padding=child.padding,  # type: ignore[arg-type]
-                dilation=child.dilation,  # type: ignore[arg-type]
+                child.kernel_size,  # type: ignore[arg-type]  # pairs, of no length to the checker
+                stride=child.stride,  # type: ignore[arg-type]  # as above
+                padding=child.padding,  # type: ignore[arg-type]  # as above
+                dilation=child.dilation,  # type: ignore[arg-type]  # as above
                 bias=False,
                 padding_mode="reflect",
             )

@@ -75,7 +75,7 @@ def _torchvision_stages(size: str, norm: Norm, channels: int, state: dict[str, T
 def _take_channels(stages: nn.Sequential, channels: int) -> None:
     """Put a convolution for another number of channels in the place of the first."""
     name, old = next((name, module) for name, module in stages.named_modules() if isinstance(module, nn.Conv3d))
-    fresh = nn.Conv3d(channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)  # type: ignore[arg-type]
+    fresh = nn.Conv3d(channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)  # type: ignore[arg-type]  # tuples of three, of no length to the checker
     nn.init.kaiming_normal_(fresh.weight, mode="fan_out", nonlinearity="relu")
     parent, _, last = name.rpartition(".")
     setattr(stages.get_submodule(parent), last, fresh)

@@ -83,7 +83,7 @@ def _rounded(value: float) -> float | None:
 
 def _start_wandb(project: str, out: Path) -> Any:
     try:
-        import wandb  # type: ignore[import-not-found]
+        import wandb  # type: ignore[import-not-found]  # an extra
     except ImportError as error:
         raise InputError(
             f"train.wandb is {project!r}, but wandb is not installed; install mmssl[wandb], or leave the key out"

@@ -66,7 +66,7 @@ class Pretraining(nn.Module):
         `batch` maps objective -> key -> (N, ...). One fresh `EncoderBank` serves all, so that a tensor that stands under two
         objectives is encoded once. In eval mode, objectives without rows in `batch` are left out (a stream may hold nothing out).
         """
-        bank = EncoderBank(self.encoders)  # type: ignore[arg-type]
+        bank = EncoderBank(self.encoders)  # type: ignore[arg-type]  # to the checker a ModuleDict holds plain modules
         present = [name for name in self.objectives if self.training or name in batch]
         losses = {name: self.objectives[name](batch[name], bank) for name in present}
         return torch.stack([self._weighted(name, loss) for name, loss in losses.items()]).sum(), losses

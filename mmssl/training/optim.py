@@ -88,8 +88,8 @@ def step_where(optimizer: torch.optim.AdamW, ok: Tensor) -> None:
 
     This is the switch that torch's own `GradScaler` uses with fused optimizers.
     """
-    optimizer.found_inf = (~ok).float()  # type: ignore[attr-defined]
-    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    optimizer.found_inf = (~ok).float()  # type: ignore[attr-defined]  # where GradScaler puts it, too
+    optimizer.grad_scale = None  # type: ignore[attr-defined]  # as above
     optimizer.step()
 
 

@@ -256,7 +256,7 @@ class Trainer:
         for place, (name, objective) in enumerate(self.model.objectives.items()):
             torch.manual_seed(seed_for(self.seed, Purpose.INIT, 2, place))
             batches = self._batches_of(name)
-            objective.fit(batches)  # type: ignore[operator]
+            objective.fit(batches)  # type: ignore[operator]  # to the checker a ModuleDict holds plain modules
             batches.close()
         parallel.copy_from_first(self.model, self.ranks)  # each rank fitted its own rows
 
@@ -273,7 +273,7 @@ class Trainer:
             carry = {
                 key: torch.cat([part[key] for part in micro]) if len(micro) > 1 else value for key, value in micro[0].items()
             }
-            objective.after_step(carry, step)  # type: ignore[operator]
+            objective.after_step(carry, step)  # type: ignore[operator]  # to the checker a ModuleDict holds plain modules
 
     def _learning_rate(self, step: int) -> float:
         c = self.config

@@ -228,7 +228,7 @@ class FrameFinder:
         if self._fresh:
             return
         try:
-            for frame in self._codec.decode(None):  # type: ignore[attr-defined]
+            for frame in self._codec.decode(None):  # type: ignore[attr-defined]  # video codecs have it
                 self._take(frame)
         except av.error.EOFError:
             pass

@@ -254,7 +254,7 @@ def clusters_of(times: Sequence[float], waves: Sequence[Wave]) -> list[Cluster]:
         if start > reach + FAR:
             clusters.append(Cluster())
         reach = max(reach, end)
-        (clusters[-1].waves if isinstance(item, Wave) else clusters[-1].times).append(item)  # type: ignore[arg-type]
+        (clusters[-1].waves if isinstance(item, Wave) else clusters[-1].times).append(item)  # type: ignore[arg-type]  # times are numbers, waves are Waves
     return clusters
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mmssl.data.cache import cache_folder
 from mmssl.data.shards import look_up
+from mmssl.downstream.digest import encoder_digest
 from mmssl.downstream.probe.clips import Cut, batched, decode_ahead, even_starts, span_of
 from mmssl.downstream.probe.labelled import Labelled
 from mmssl.encoders.base import Encoder
@@ -67,16 +68,6 @@ class Bank:
         return out
 
 
-def encoder_digest(encoder: Encoder) -> str:
-    """SHA-256 of what an encoder computes: its name, its arguments and its weights."""
-    digest = hashlib.sha256(json.dumps([encoder.name, encoder.arguments], sort_keys=True).encode())
-    for name, value in sorted(encoder.state_dict().items()):
-        digest.update(name.encode())
-        # Flat: a scalar, as batch norms count in, cannot be viewed as bytes.
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def pooled(encoder: Encoder, device: torch.device) -> Embedder:
     """The encoder's pooled features."""
     encoder.to(device).eval()
@@ -86,8 +77,8 @@ def pooled(encoder: Encoder, device: torch.device) -> Embedder:
 def tokens(encoder: Encoder, device: torch.device, cells: int) -> Embedder:
     """The encoder's grid as tokens; where it has more than `cells` cells on a side (or in time), means over neighbours."""
     encoder.to(device).eval()
-    embed = lambda views: _tokens(encoder(views.to(device)).grid, cells)  # noqa: E731
-    return Embedder("tokens", f"{encoder_digest(encoder)} {cells}", embed, tokens=True)
+    name = f"{encoder_digest(encoder)} {cells}"
+    return Embedder("tokens", name, lambda views: _tokens(encoder(views.to(device)).grid, cells), tokens=True)
 
 
 def extract(
@@ -166,7 +157,7 @@ def _tokens(grid: Tensor, cells: int) -> Tensor:
     planes = grid.movedim(-1, 1)
     sides = [min(side, cells) for side in planes.shape[2:]]
     pool = torch.nn.functional.adaptive_avg_pool2d if len(sides) == 2 else torch.nn.functional.adaptive_avg_pool3d
-    return pool(planes, sides).flatten(2).transpose(1, 2)  # type: ignore[arg-type]
+    return pool(planes, sides).flatten(2).transpose(1, 2)  # type: ignore[arg-type]  # stubs want tuples of one length
 
 
 def _save(path: Path, content: NDArray[np.floating]) -> None:

@@ -141,4 +141,4 @@ def foreign_sound(truths: Sequence[Truth], cuts: Cuts, row: int, role: str) -> i
 
 
 def _rolled(features: Features) -> Features:
-    return Features(*(None if part is None else part.roll(1, 0) for part in features))  # type: ignore[arg-type]
+    return features.each(lambda part: part.roll(1, 0))

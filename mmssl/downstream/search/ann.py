@@ -72,4 +72,4 @@ Query = TypeVar("Query", bound="LanceVectorQueryBuilder")
 
 def lists_to_look_at(query: Query, nprobes: int = NPROBES, refine: int = REFINE) -> Query:
     """How far a query looks in an approximate index; without one it makes no difference."""
-    return query.minimum_nprobes(nprobes).maximum_nprobes(4 * nprobes).refine_factor(refine).ef(EF)  # type: ignore[return-value]
+    return query.minimum_nprobes(nprobes).maximum_nprobes(4 * nprobes).refine_factor(refine).ef(EF)  # type: ignore[return-value]  # the builder gives itself back, typed as what all builders share

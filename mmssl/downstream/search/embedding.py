@@ -165,7 +165,7 @@ def _encode(space: JointSpace, batch: Sequence[_Decoded], cells: int) -> Iterato
         for number in holders:
             end = begin + len(batch[number].tensors[kind])
             out[number].found[kind] = Embedded(
-                *(None if part is None else part[begin:end] for part in (whole.vectors, whole.cells, whole.places))  # type: ignore[arg-type]
+                *(None if part is None else part[begin:end] for part in (whole.vectors, whole.cells, whole.places))  # type: ignore[arg-type]  # the parts keep their places
             )
             begin = end
     yield from out

@@ -153,7 +153,7 @@ class Store:
             where: a condition that rows must pass; applied before, so that `limit` of them come where so many pass.
             exact: compare with all rows, whatever index there is.
         """
-        query = self.table(name).search(vector, vector_column_name="vector").distance_type(METRIC).limit(limit)  # type: ignore[attr-defined]
+        query = self.table(name).search(vector, vector_column_name="vector").distance_type(METRIC).limit(limit)  # type: ignore[attr-defined]  # said of all builders, had by this one
         if where is not None:
             query = query.where(where)
         query = query.bypass_vector_index() if exact else lists_to_look_at(query)
