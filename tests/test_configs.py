@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmssl.config import load_config
+from mmssl.data.holdout import split_holdout
 from mmssl.data.index import open_corpus
 from mmssl.downstream.encoder_space import encoder_space
 from mmssl.downstream.features import Question, extract
@@ -28,6 +29,14 @@ def test_it_resolves_and_begins_with_its_command(path):
     command = re.search(r"mmssl train (\S+)", first)
     assert command is not None
     assert command[1] == str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path.parent.name != "real"], ids=name)
+def test_a_small_folder_is_split_too(path):
+    """The tiny configs held out 420, a number for the toy world: on a reader's 31 clips the README's first commands ended with exit status 2."""
+    for stream in load_config(path).streams:
+        train, held = split_holdout([f"clip {number}" for number in range(31)], stream.holdout)
+        assert len(train) > len(held) > 0
 
 
 SMALL = [  # what keeps a config meant for a GPU or for hours small enough for a test

@@ -39,7 +39,10 @@ def split_holdout(ids: Sequence[str], holdout: float, *, by: str | None = None, 
     kept = set(held)
     train = [position for position in range(len(ids)) if position not in kept]
     if not train:
-        raise InputError(f"holdout {holdout} of {len(ids)} sources in {len(groups)} groups leaves none to train on; lower it")
+        raise InputError(
+            f"holdout {holdout} of {len(ids)} sources in {len(groups)} groups leaves none to train on; lower it, or give a share: "
+            "streams.0.holdout=0.2 keeps a fifth"
+        )
     return train, sorted(held)
 
 
