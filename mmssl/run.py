@@ -69,13 +69,9 @@ def start_run(config: RunConfig, out: Path | str, *, resume: bool = False, displ
         raise InputError(f"{out} holds no run to resume; leave --resume away, or give the folder of the run")
     train = config.train
     ranks = join_ranks(train.parallel, train.device)
-    if not ranks.first:  # the first rank indexes what is new; the others then find the manifest made
-        from_first(None, ranks)
     encoders = config.build_encoders()
     objectives = config.build_objectives(encoders)
-    corpora = open_corpora(config, objectives)
-    if ranks.first:
-        from_first(None, ranks)
+    corpora = _open_together(config, objectives, ranks)
     streams = build_streams(config, objectives, corpora)
     loader = build_loader(config, streams, ranks)
     held_out = build_streams(config, objectives, corpora, held_out=True)
@@ -102,6 +98,22 @@ def start_run(config: RunConfig, out: Path | str, *, resume: bool = False, displ
         if evaluation is not None:
             evaluation.close()
         leave_ranks()
+
+
+def _open_together(config: RunConfig, objectives: Mapping[str, Objective], ranks: Ranks) -> list[Corpus]:
+    """`open_corpora` on all ranks: the first indexes what is new, the others then find the manifest made, or hear why there is none."""
+    if ranks.first:
+        try:
+            corpora = open_corpora(config, objectives)
+        except InputError as error:
+            from_first(str(error), ranks)
+            raise
+        from_first(None, ranks)
+        return corpora
+    problem = from_first(None, ranks)
+    if problem is not None:
+        raise InputError(problem)
+    return open_corpora(config, objectives)
 
 
 def open_corpora(config: RunConfig, objectives: Mapping[str, Objective]) -> list[Corpus]:

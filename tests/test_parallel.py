@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +142,24 @@ def test_one_rank_needs_no_process_group() -> None:
     ranks = join_ranks("fsdp", "cpu")
     assert (ranks.rank, ranks.world, ranks.first) == (0, 1, True)
     assert rank_and_world() == (0, 1)
+
+
+def test_data_that_only_the_first_rank_has_opened_ends_all_with_one_sentence(toy: Path, tmp_path: Path) -> None:
+    """The others waited for it, and ended with the traceback of a broken connection."""
+    command = [sys.executable, "-m", "mmssl.cli", "train", "configs/tiny/av_nce.yaml", f"streams.0.data={toy}"]
+    command += ["streams.0.holdout=1000", "train.parallel=ddp", "train.device=cpu", "--out", str(tmp_path / "run")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **place, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True
+        )
+        for rank in ("0", "1")
+    ]
+    said = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2]
+    for text in said:
+        assert "leaves none to train on" in text
+        assert "Traceback" not in text
