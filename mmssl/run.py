@@ -67,8 +67,14 @@ def start_run(config: RunConfig, out: Path | str, *, resume: bool = False, displ
         raise InputError(f"{out} holds a run already; add --resume to go on with it, or choose another --out")
     if resume and not holds_run:
         raise InputError(f"{out} holds no run to resume; leave --resume away, or give the folder of the run")
-    train = config.train
-    ranks = join_ranks(train.parallel, train.device)
+    ranks = join_ranks(config.train.parallel, config.train.device)
+    try:
+        return _train(config, out, ranks, resume=resume, display=display)
+    finally:
+        leave_ranks()
+
+
+def _train(config: RunConfig, out: Path, ranks: Ranks, *, resume: bool, display: bool) -> Path:
     encoders = config.build_encoders()
     objectives = config.build_objectives(encoders)
     corpora = _open_together(config, objectives, ranks)
@@ -82,9 +88,9 @@ def start_run(config: RunConfig, out: Path | str, *, resume: bool = False, displ
         if not resume:
             _write_run(out, config, corpora, streams)
     trainer = Trainer(
-        Pretraining(encoders, objectives, config.weights, weighting=train.weighting),
+        Pretraining(encoders, objectives, config.weights, weighting=config.train.weighting),
         loader,
-        config=train,
+        config=config.train,
         out=out,
         seed=config.seed,
         identity={"config": identity(config), "data": _shas(corpora)},
@@ -97,7 +103,6 @@ def start_run(config: RunConfig, out: Path | str, *, resume: bool = False, displ
         loader.close()
         if evaluation is not None:
             evaluation.close()
-        leave_ranks()
 
 
 def _open_together(config: RunConfig, objectives: Mapping[str, Objective], ranks: Ranks) -> list[Corpus]:

@@ -95,13 +95,19 @@ def to_device(micro: Mapping[str, Mapping[str, Tensor]], device: torch.device) -
     return {name: {key: moved[id(value)] for key, value in values.items()} for name, values in micro.items()}
 
 
+def _laid_out(weight: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """A copy in a layout. `contiguous` leaves kernels of one cell as they are, which counts as both layouts; their gradients come in the new one, and
+    DDP, which keeps gradients as the weights lie, warns and copies."""
+    return torch.empty_like(weight, memory_format=memory_format).copy_(weight)
+
+
 def conv_channels_last(model: nn.Module) -> None:
     """Lay out the kernels of 2-D and 3-D convolutions channels-last, in place; their inputs and outputs follow."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+            module.weight.data = _laid_out(module.weight.data, torch.channels_last)
         elif isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
+            module.weight.data = _laid_out(module.weight.data, torch.channels_last_3d)
 
 
 def blocks_of(encoder: nn.Module) -> list[nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 from dataclasses import dataclass
@@ -74,9 +75,12 @@ def join_ranks(parallel: Parallel, device: Literal["auto", "cpu", "cuda"]) -> Ra
 
 
 def leave_ranks() -> None:
-    """Leave the process group, if one was joined."""
+    """Leave the process group, if one was joined. What was trained in it must be out of reach by then."""
     if dist.is_initialized():
         dist.destroy_process_group()
+        # A model that FSDP2 sharded holds the group, in cycles. Where the interpreter's end is the first to come upon them, gloo's threads are still
+        # there, and the process ends by SIGABRT after a training that was complete.
+        gc.collect()
 
 
 def wrap(model: Pretraining, parallel: Parallel, ranks: Ranks) -> nn.Module:

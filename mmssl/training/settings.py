@@ -28,7 +28,7 @@ class TrainConfig:
     accumulate: int = 1  # micro-batches for each step; contrastive negatives do not grow with it
     lr_scale: Mapping[str, float] = field(default_factory=dict)  # regular expression on parameter names -> factor on lr
     dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of autocast; weights stay float32
-    channels_last: bool = True  # the memory layout that convolutions are fastest with
+    channels_last: bool = True  # the memory layout that convolutions are fastest with; weights that fsdp shards keep their own
     compile: bool = False  # torch.compile encoder blocks
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where torch sees one
     parallel: Literal["none", "ddp", "fsdp"] = "none"  # how several processes (torchrun) train one model: whole copies, or shards

@@ -193,7 +193,9 @@ class Trainer:
         if state is not None:
             self._check(state)
         self.model.to(self.ranks.device).train()
-        if self.config.channels_last:
+        if self.config.channels_last and not (
+            self.config.parallel == "fsdp" and self.ranks.world > 1
+        ):  # FSDP2 takes no such weights
             conv_channels_last(self.model)
         if self.config.dtype == "bfloat16" and self.ranks.device.type == "cpu":
             guard_short_conv3d(self.model)
