@@ -42,6 +42,7 @@ def queued(
         broken.discard(visitor)
         try:
             return work(*args, **kwargs)
+        # Whatever it is, it goes on to Gradio, which logs and shows it; here it is only told from a wish to cancel.
         except Exception:
             broken.add(visitor)
             raise
