@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,6 +57,21 @@ def test_a_missing_backend_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match="pip install"):
         answer(Source("a", tmp_path / "none.mp4"), [Frames((0.0,), 8)], backend=backend)
+
+
+def test_torchcodec_without_ffmpeg_is_no_fault_of_the_film(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From version 0.14 or so it imports without FFmpeg's libraries, and fails when it is used: every film was rejected as damaged."""
+
+    def cannot_load(*_: object, **__: object) -> None:
+        raise RuntimeError("Could not load libtorchcodec. Likely causes: ...")
+
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", SimpleNamespace(VideoDecoder=cannot_load, AudioDecoder=cannot_load))
+    monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace())
+    path = tmp_path / "a.mp4"
+    make_film(path, options=X264)
+    for request in (Frames((0.0,), 8), Wave(0.0, 1.0, 16000)):
+        with pytest.raises(InputError, match="FFmpeg's shared libraries"):
+            answer(Source("a", path), [request], backend="torchcodec")
 
 
 def test_an_unknown_backend_and_requests_without_sense(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def prepare_decord() -> Work:
 
 def prepare_torchcodec() -> Work:
     """torchcodec's AudioDecoder."""
-    from torchcodec.decoders import AudioDecoder  # pyright: ignore[reportMissingImports]  # optional
+    from torchcodec.decoders import AudioDecoder  # pyright: ignore  # optional
 
     def work(windows: list[Window]) -> list[np.ndarray]:
         sounds = []

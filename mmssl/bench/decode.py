@@ -172,7 +172,7 @@ def prepare_decord() -> Work:
 
 def prepare_torchcodec() -> Work:
     """torchcodec's exact mode, resized by torchvision, which was its fastest way."""
-    from torchcodec.decoders import AudioDecoder, VideoDecoder  # pyright: ignore[reportMissingImports]  # optional
+    from torchcodec.decoders import AudioDecoder, VideoDecoder  # pyright: ignore  # optional
     from torchvision.transforms.v2.functional import resize
 
     def work(cuts: list[Cut]) -> Decoded:

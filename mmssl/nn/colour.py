@@ -99,20 +99,25 @@ def colour_fused(x: Tensor, maps: Tensor, out: Tensor) -> None:
 
 
 def _fused_in_cache(clip: Tensor, maps: Tensor, out: Tensor) -> None:
-    """One clip (T, 3, H, W) on a CPU, a few frames at a time so that what is between two operations stays in its cache. OpenCV's product of
-    pixels and a matrix takes a tenth of the time of torch's, which gains nothing from an inner size of 3."""
-    pixels = clip.permute(0, 2, 3, 1)
+    """One clip (T, 3, H, W) on a CPU. OpenCV's product of pixels and a matrix takes a tenth of the time of torch's, which gains nothing from
+    an inner size of 3. uint8 goes straight into `out`; of anything else a few frames at a time, so that what is between two operations stays
+    in the CPU's cache."""
+    pixels, into = clip.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1)
     frames, height, width = pixels.shape[:3]
-    few = max(1, CACHED // pixels[0].numel())
+    straight = clip.dtype == torch.uint8 and into.is_contiguous()
+    few = frames if straight else max(1, CACHED // pixels[0].numel())
     parts = [slice(start, start + few) for start in range(0, frames, few)]
     pictures = [pixels[part].reshape(-1, width, 3).contiguous().numpy() for part in parts]
     total = sum((torch.tensor(cv2.mean(picture)[:3]) * len(picture) for picture in pictures), torch.zeros(3))
     shift = maps[:, 3:] @ (total / (frames * height))
     matrix = torch.cat([maps[:, :3], shift[:, None]], 1).numpy()
+    if straight:  # clamped and rounded by OpenCV
+        cv2.transform(pictures[0], matrix, dst=into.view(-1, width, 3).numpy())
+        return
     for part, picture in zip(parts, pictures, strict=True):
         turned = torch.from_numpy(cv2.transform(picture, matrix)).view(-1, height, width, 3).permute(0, 3, 1, 2)
         if clip.dtype == torch.uint8:
-            out[part] = turned  # clamped and rounded already
+            out[part] = turned
         else:
             torch.clamp(turned, 0, 1, out=out[part])
 

@@ -67,9 +67,10 @@ def _resize(part: np.ndarray, height: int, width: int) -> np.ndarray:
         return part
     if part.shape[0] <= height and part.shape[1] <= width:
         return cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
-    planes = torch.from_numpy(part).permute(2, 0, 1)[None]
+    # The batch axis first: added after the permutation its stride says nothing, and torch would take the slow path for apart planes.
+    planes = torch.from_numpy(part)[None].permute(0, 3, 1, 2)
     shrunk = functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)
-    return shrunk[0].permute(1, 2, 0).numpy()
+    return shrunk.permute(0, 2, 3, 1)[0].numpy()
 
 
 def _coded_corners(box: Box, turns: int, mirrored: bool) -> tuple[float, float, float, float]:

@@ -22,6 +22,7 @@ import torch
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
@@ -190,6 +191,8 @@ class PyavAnswerer:
             wanted.append(self.video)
         if sound is not None and self.audio is not None:
             wanted.append(self.audio)
+        for stream in self.container.streams:  # the demultiplexer need not even read what nobody wants
+            stream.discard = Discard.default if stream in wanted else Discard.all
         try:
             for packet in self.container.demux(wanted):
                 if packet.size == 0:

@@ -12,6 +12,7 @@ It needs FFmpeg's shared libraries on the system. Differences from the default b
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +26,28 @@ from mmssl.types import Frames, InputError, MediaError, Request, Wave
 
 TAIL = 0.1  # seconds past the end of the picture, as in the default backend
 ROUNDING = 0.0005  # seconds
+NOT_LOADED = (
+    "backend torchcodec cannot be loaded; `pip install 'mmssl[torchcodec]'` and FFmpeg's shared libraries, or use backend pyav"
+)
 
 
 def read(path: Path, frames: list[Frames], waves: list[Wave]) -> dict[Request, Tensor]:
     """Answer all requests; see `mmssl.data.decode.answer`. Raises `MediaError`; `InputError` where torchcodec cannot be loaded."""
     try:
-        from torchcodec.decoders import (  # type: ignore[import-not-found]  # an extra
-            AudioDecoder,
-            VideoDecoder,
-        )
-    except (ImportError, RuntimeError, OSError) as error:  # it raises RuntimeError where FFmpeg's libraries are missing
-        raise InputError(
-            "backend torchcodec cannot be loaded; `pip install 'mmssl[torchcodec]'` and FFmpeg's shared libraries, or use backend pyav"
-        ) from error
+        decoders = importlib.import_module("torchcodec.decoders")  # an extra
+    except (ImportError, RuntimeError, OSError) as error:
+        raise InputError(NOT_LOADED) from error
     answers: dict[Request, Tensor] = {}
     try:
         start = _clock(path)
         if frames:
-            decoder = VideoDecoder(str(path), seek_mode="exact", dimension_order="NHWC", num_ffmpeg_threads=1)
+            decoder = decoders.VideoDecoder(str(path), seek_mode="exact", dimension_order="NHWC", num_ffmpeg_threads=1)
             answers |= _pictures(path, decoder, frames, start)
         for wave in waves:
-            answers[wave] = _window(path, AudioDecoder(str(path), sample_rate=wave.rate, num_channels=None), wave, start)
+            answers[wave] = _window(path, decoders.AudioDecoder(str(path), sample_rate=wave.rate, num_channels=None), wave, start)
     except (RuntimeError, ValueError, IndexError) as error:
+        if "libtorchcodec" in str(error):  # newer ones look for FFmpeg's libraries here and not on import: no fault of the film
+            raise InputError(NOT_LOADED) from error
         raise MediaError(f"{path}: torchcodec: {str(error).strip().splitlines()[0][:200]}") from error
     return answers
 
