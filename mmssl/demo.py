@@ -118,7 +118,7 @@ def run_demo(out: Path, *, minutes: float = 8.0, seed: int = 0) -> dict[str, Any
     world, run = out / "world", out / "run"
     console.rule("1  a world of short videos: things that ring when they are struck, things that do not")
     make_toyworld(world, clips=TRAIN_CLIPS + HELD_OUT_CLIPS, seed=seed)
-    console.print(f"Look at it: {draw_contact_sheet(world)}")
+    console.print(f"Look at it: {draw_contact_sheet(world)}", soft_wrap=True)
     console.rule("2  index")
     index_folder(world)
     console.rule("3  training: which sound belongs to which picture?")
@@ -131,9 +131,13 @@ def run_demo(out: Path, *, minutes: float = 8.0, seed: int = 0) -> dict[str, Any
     report = report_run(run)
     shown = Console()
     shown.print(summary(found["objectives"]["av_nce"]))
-    shown.print(f"{heat.film}  where {clip.name}'s sound comes from, drawn into the video: {heat.sentence()}", highlight=False)
-    shown.print(f"{report}  curves, examples, data and speed on one page", highlight=False)
-    shown.print(NEXT.format(run=run), highlight=False)
+    shown.print(
+        f"{heat.film}  where {clip.name}'s sound comes from, drawn into the video: {heat.sentence()}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    shown.print(f"{report}  curves, examples, data and speed on one page", highlight=False, soft_wrap=True)
+    shown.print(NEXT.format(run=shlex.quote(str(run))), highlight=False, soft_wrap=True)
     return found
 
 
@@ -162,7 +166,7 @@ def _train(world: Path, run: Path, budget: Budget, seed: int, console: Console) 
     if (run / CONFIG_FILE).is_file():
         config = load_config(run / CONFIG_FILE)
         if checkpoint_step(run) == config.train.steps:
-            console.print(f"{run} is trained already; remove it to train again")
+            console.print(f"{run} is trained already; remove it to train again", soft_wrap=True)
             return
         start_run(config, run, resume=True)
         return

@@ -127,9 +127,11 @@ def cut(clip: clips.Clip, size: tuple[int, int]) -> decode.Cut:
 
 def test_decoders_give_the_same_frames(clip: clips.Clip) -> None:
     given = [cut(clip, (120, 160))]
-    ours, plain = (decode.prepare_mmssl(skip=skip)(given) for skip in (True, False))
+    ours, plain = (work(given) for work in (decode.prepare_mmssl(), decode.prepare_opened(skip=False, draw=True)))
+    undrawn = decode.prepare_opened(skip=True, draw=False)(given)
     assert ours[0][0].shape == (16, 120, 160, 3) and ours[0][1] is not None and len(ours[0][1]) == 32_000
     assert (ours[0][0] == plain[0][0]).all() and (ours[0][1] == plain[0][1]).all()
+    assert (ours[0][1] == undrawn[0][1]).all() and not (ours[0][0] == undrawn[0][0]).all()
     pytest.importorskip("decord")
     theirs = decode.prepare_decord()(given)
     assert (ours[0][0] == theirs[0][0]).all()
@@ -146,8 +148,8 @@ def test_the_plain_contender_really_decodes_everything(clip: clips.Clip, monkeyp
         original(self, *args, skip=skip, **keywords)  # type: ignore[arg-type]
 
     monkeypatch.setattr(frames.FrameFinder, "__init__", spy)
-    decode.prepare_mmssl(skip=True)([cut(clip, (120, 160))])
-    decode.prepare_mmssl(skip=False)([cut(clip, (120, 160))])
+    decode.prepare_mmssl()([cut(clip, (120, 160))])
+    decode.prepare_opened(skip=False, draw=True)([cut(clip, (120, 160))])
     assert seen == [True, False]
 
 

@@ -15,7 +15,7 @@ def test_the_whole_way_and_again_in_the_same_folder(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(demo, "TRAIN_CLIPS", 16)
     monkeypatch.setattr(demo, "HELD_OUT_CLIPS", 12)
     monkeypatch.setattr(demo, "steps_that_fit", lambda world, budget, seed: 2)
-    out = tmp_path / "demo"
+    out = tmp_path / "a folder whose name fills a line of the terminal, where a path was broken in two" / "demo"
     found = demo.run_demo(out, minutes=2)
     said = capsys.readouterr().out
     for words in ("What was learnt from videos alone", "(chance)", "mmssl train configs/"):
@@ -32,7 +32,7 @@ def test_the_whole_way_and_again_in_the_same_folder(tmp_path, monkeypatch, capsy
     assert set(found["objectives"]) == {"av_nce", "avenet"}
     before = sorted(path.name for path in (out / "run" / "ckpt").iterdir())
     demo.run_demo(out, minutes=2)
-    assert "trained already" in capsys.readouterr().err
+    assert f"{out / 'run'} is trained already" in capsys.readouterr().err
     assert sorted(path.name for path in (out / "run" / "ckpt").iterdir()) == before
 
 

@@ -119,5 +119,7 @@ def _perform(
     for table in localization_tables(found):
         console.print(table)
     if found["missing"]:
-        console.print(f"{len(found['missing'])} are missing; the reasons are in {place}", highlight=False, markup=False)
-    console.print(f"{place}", highlight=False, markup=False)
+        console.print(
+            f"{len(found['missing'])} are missing; the reasons are in {place}", highlight=False, markup=False, soft_wrap=True
+        )
+    console.print(f"{place}", highlight=False, markup=False, soft_wrap=True)

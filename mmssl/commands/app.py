@@ -57,6 +57,6 @@ def app(
         )
 
     def told(address: str) -> None:
-        console.print(f"open {address}  (Ctrl-C stops it)", markup=False, highlight=False)
+        console.print(f"open {address}  (Ctrl-C stops it)", markup=False, highlight=False, soft_wrap=True)
 
     serve(models, title=run.resolve().name, limits=limits, host=host, port=port, on_start=told)

@@ -84,12 +84,14 @@ def _show(console: Console, made: Export, license: str | None) -> None:
                 f"{role}: transformers' {found['class']} in {made.folder / found['folder']}, largest difference {found['max_abs']:.1e}",
                 highlight=False,
                 markup=False,
+                soft_wrap=True,
             )
     kept = f" with {', '.join(made.objectives)}" if made.objectives else ""
     console.print(
         f"{made.folder}: {', '.join(made.roles)}{kept}, {made.size / 1e6:.1f} MB; the card is README.md",
         highlight=False,
         markup=False,
+        soft_wrap=True,
     )
     if license is None:
         console.print(

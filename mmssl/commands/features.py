@@ -58,7 +58,9 @@ def features(
     rows = ", ".join(f"{count} of {role}" for role, count in found.rows.items())
     done = f" ({found.skipped} were done before)" if found.skipped else ""
     what = f"{'joint space' if found.space == 'joint' else 'encoders'} of {found.objective}"
-    console.print(f"{found.sources} files{done}, {what}, windows: {rows}; in {found.out}", highlight=False, markup=False)
+    console.print(
+        f"{found.sources} files{done}, {what}, windows: {rows}; in {found.out}", highlight=False, markup=False, soft_wrap=True
+    )
     if found.by_cells and len(found.rows) > 1:
         console.print(
             f"{found.objective} compares a picture by its best part, which one vector of a picture does not hold: cosines of these pictures "

@@ -68,4 +68,4 @@ def localize(
     console.print(found.sentence(), highlight=False, markup=False)
     beside = f"; the maps in  {found.maps}" if found.maps else ""
     film = f"{found.film}  and  " if found.film else ""
-    console.print(f"{film}{found.findings}{beside}", highlight=False, markup=False)
+    console.print(f"{film}{found.findings}{beside}", highlight=False, markup=False, soft_wrap=True)

@@ -80,4 +80,4 @@ def davis(
     console.print(davis_table(figures))
     for problem in figures.davis.problems:
         console.print(f"Not the benchmark: {problem}.", highlight=False, markup=False)
-    console.print(f"{path}  and each object in  {path.with_suffix('.csv')}", highlight=False, markup=False)
+    console.print(f"{path}  and each object in  {path.with_suffix('.csv')}", highlight=False, markup=False, soft_wrap=True)

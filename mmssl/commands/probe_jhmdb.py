@@ -64,4 +64,4 @@ def jhmdb(
     console.print(jhmdb_table(figures))
     for problem in figures.jhmdb.problems:
         console.print(f"Not the benchmark: {problem}.", highlight=False, markup=False)
-    console.print(f"{path}  and each video in  {path.with_suffix('.csv')}", highlight=False, markup=False)
+    console.print(f"{path}  and each video in  {path.with_suffix('.csv')}", highlight=False, markup=False, soft_wrap=True)

@@ -64,7 +64,7 @@ def index(
     counts = ((done.added, "new"), (done.changed, "changed"), (done.unchanged, "unchanged"), (done.gone, "gone"))
     told = ", ".join(f"{count} {word}" for count, word in counts if count or word == "new")
     rows = ", ".join(f"{count:,} of {name.replace('_', ' ')}" for name, count in done.rows.items())
-    console.print(f"{done.files} files ({told}); rows: {rows}; in {done.db}", highlight=False, markup=False)
+    console.print(f"{done.files} files ({told}); rows: {rows}; in {done.db}", highlight=False, markup=False, soft_wrap=True)
     if done.rejected:
         reasons = ", ".join(f"{reason} {count}" for reason, count in list(done.rejected.items())[:5])
         console.print(f"{sum(done.rejected.values())} files cannot be used ({reasons})", highlight=False, markup=False)

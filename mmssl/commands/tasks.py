@@ -65,7 +65,7 @@ def _show_one(console: Console, entry: dict[str, Any]) -> None:
     console.print(table)
     console.print(f"\n{escape(_flowing(entry['arguments']))}\n", highlight=False)
     for config in entry["configs"]:
-        console.print(f"mmssl train {config} streams.0.data=clips/ --out runs/{entry['name']}", highlight=False)
+        console.print(f"mmssl train {config} streams.0.data=clips/ --out runs/{entry['name']}", highlight=False, soft_wrap=True)
 
 
 def _flowing(text: str) -> str:

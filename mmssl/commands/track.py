@@ -69,4 +69,6 @@ def track(
     )
     console = Console(soft_wrap=True)
     console.print(found.sentence(), highlight=False, markup=False)
-    console.print(f"{out / 'overlay.mp4'}  and the figures in  {out / 'track.json'}", highlight=False, markup=False)
+    console.print(
+        f"{out / 'overlay.mp4'}  and the figures in  {out / 'track.json'}", highlight=False, markup=False, soft_wrap=True
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import math
 import os
@@ -83,14 +85,12 @@ def _rounded(value: float) -> float | None:
 
 def _start_wandb(project: str, out: Path) -> Any:
     try:
-        import wandb  # type: ignore[import-not-found]  # an extra
+        wandb = importlib.import_module("wandb")  # an extra
     except ImportError as error:
         raise InputError(
             f"train.wandb is {project!r}, but wandb is not installed; install mmssl[wandb], or leave the key out"
         ) from error
     # The id is the folder's address, so that a resumed run goes on in the same curve.
-    import hashlib
-
     return wandb.init(
         project=project,
         name=out.name,
