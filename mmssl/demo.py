@@ -5,6 +5,7 @@ Everything runs through the same functions as the commands; only the config stan
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 import time
 from collections.abc import Mapping
