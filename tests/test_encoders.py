@@ -490,7 +490,9 @@ def test_weights_that_cannot_be_had_are_named(hub):
 @pytest.mark.parametrize("kind", [torch.uint8, torch.float32, torch.float64])
 @pytest.mark.parametrize("layout", ["planes", "interleaved", "a part", "expanded"])
 @pytest.mark.parametrize("axes", [4, 5])
-def test_pictures_are_normalised_alike_in_every_memory_layout(kind, layout, axes):
+@pytest.mark.parametrize("large", [1, 2**23])
+def test_pictures_are_normalised_alike_in_every_memory_layout(kind, layout, axes, large, monkeypatch):
+    monkeypatch.setattr("mmssl.nn.inputs.LARGE", large)  # numbers from which on NumPy gives the memory
     whole = torch.randint(0, 256, (2, 3, 3, 10, 14), dtype=torch.uint8)
     x = whole if kind == torch.uint8 else whole.to(kind) / 255
     if layout == "interleaved":

@@ -83,7 +83,7 @@ class Pictures:
 
 def prepare_mmssl(*, mode: str | None, device: str) -> Work:
     """The worker's crop and resize, then `FrameAugment` on the device and the encoder's normalisation. mode None: the first alone."""
-    from mmssl.data.decode.picture import cut
+    from mmssl.data.decode.picture import cut_alike
     from mmssl.nn.augment import FrameAugment
     from mmssl.nn.inputs import NormalizePictures
 
@@ -95,7 +95,7 @@ def prepare_mmssl(*, mode: str | None, device: str) -> Work:
         seed, height, width, side = given
         torch.manual_seed(seed_for(seed, Purpose.STEP, 0))
         rng = rng_for(seed, Purpose.CUT)
-        batch = torch.stack([_worker(clip, draw_box(rng), side, cut) for clip in pictures(height, width)])
+        batch = torch.stack([_worker(clip, draw_box(rng), side, cut_alike) for clip in pictures(height, width)])
         if mode is not None:
             finish(normalize(augment(batch.to(device))))
 
@@ -103,8 +103,7 @@ def prepare_mmssl(*, mode: str | None, device: str) -> Work:
 
 
 def _worker(clip: np.ndarray, box: Box, side: int, cut: Callable[..., np.ndarray]) -> Tensor:
-    frames = np.stack([cut(frame, box=box, size=(side, side)) for frame in clip])
-    return torch.from_numpy(frames).permute(0, 3, 1, 2)
+    return torch.from_numpy(cut(list(clip), box=box, size=(side, side))).permute(0, 3, 1, 2)
 
 
 def draw_box(rng: np.random.Generator) -> Box:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,8 @@ IMAGENET = (
     (0.229, 0.224, 0.225),
 )  # mean and standard deviation of RGB in 0..1, as torchvision's weights use
 KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))  # of torchvision's video weights
+
+LARGE = 2**23  # numbers of 4 bytes: 32 MiB
 
 
 class NormalizePictures(nn.Module):
@@ -44,7 +47,7 @@ class NormalizePictures(nn.Module):
 def _scaled_in_cache(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """A frame at a time stays in a CPU's cache. Where the colours of a pixel lie side by side, whole rows are scaled by a row of factors: a
     factor for each third number would leave vectors empty."""
-    out = torch.empty_like(x, dtype=torch.float32)
+    out = _empty_like(x)
     given_frames, frames = x.flatten(0, -4), out.flatten(0, -4)
     if x.stride(-3) == 1:
         given_frames, frames = (tensor.movedim(-3, -1).flatten(2) for tensor in (given_frames, frames))
@@ -54,6 +57,17 @@ def _scaled_in_cache(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     for given, made in zip(given_frames, frames, strict=True):
         made.copy_(given).mul_(scale).add_(shift)
     return out
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    """float32 in the shape and memory order of `x`. Large ones from NumPy, which asks the system for huge pages: torch hands blocks of 32 MiB
+    and more back when they are freed and gets them anew, and clearing their small pages takes longer than what is reckoned here."""
+    interleaved = x.movedim(-3, -1)
+    if x.numel() < LARGE or not (x.is_contiguous() or interleaved.is_contiguous()):
+        return torch.empty_like(x, dtype=torch.float32)
+    if x.is_contiguous():
+        return torch.from_numpy(np.empty(x.shape, np.float32))
+    return torch.from_numpy(np.empty(interleaved.shape, np.float32)).movedim(-1, -3)
 
 
 def check_pictures(x: Tensor, *, side: int, frames: int = 1, exact_side: bool = False, exact_frames: bool = False) -> None:
