@@ -87,17 +87,20 @@ def look_up(grid: Tensor, known: list[tuple[Tensor, Tensor]], settings: Propagat
     keys = torch.stack([key for key, _ in known])  # (C, h, w, D)
     labels = torch.stack([label for _, label in known])  # (C, L, h, w)
     found = torch.zeros_like(labels[0])
+    room = keys.new_empty(0)  # for what a tile reaches: taken once, not anew for each tile
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
             rows, columns = slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
-            found[:, rows, columns] = _look_up_tile(grid, keys, labels, rows, columns, settings)
+            found[:, rows, columns] = _look_up_tile(grid, keys, labels, rows, columns, settings, room)
     return found
 
 
-def _look_up_tile(grid: Tensor, keys: Tensor, labels: Tensor, rows: slice, columns: slice, settings: Propagation) -> Tensor:
+def _look_up_tile(
+    grid: Tensor, keys: Tensor, labels: Tensor, rows: slice, columns: slice, settings: Propagation, room: Tensor
+) -> Tensor:
     asking = grid[rows, columns].flatten(0, 1)  # (tile, D)
     whole = 1 if settings.whole_first and settings.radius is not None else 0
-    cosines, told = _in_reach(asking, keys[whole:], labels[whole:], rows, columns, settings.radius)
+    cosines, told = _in_reach(asking, keys[whole:], labels[whole:], rows, columns, settings.radius, room)
     if whole:
         cosines = torch.cat([asking @ keys[0].flatten(0, 1).T, cosines], dim=1)
         told = torch.cat([labels[0].flatten(1), told], dim=1)
@@ -108,17 +111,21 @@ def _look_up_tile(grid: Tensor, keys: Tensor, labels: Tensor, rows: slice, colum
 
 
 def _in_reach(
-    asking: Tensor, keys: Tensor, labels: Tensor, rows: slice, columns: slice, radius: float | None
+    asking: Tensor, keys: Tensor, labels: Tensor, rows: slice, columns: slice, radius: float | None, room: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Cosines (tile, N) of a tile's cells with all that any of them reaches, -inf where one is too far, and the labels there (L, N)."""
     near_rows, near_columns = (
         _reach(part, extent, radius) for part, extent in zip((rows, columns), keys.shape[1:3], strict=True)
     )
     around = keys[:, near_rows, near_columns]  # (C, r, c, D)
-    cosines = asking @ around.flatten(0, 2).T  # (tile, C r c)
+    if room.numel() < around.numel():
+        room.resize_(around.numel())
+    beside = room[: around.numel()].view(around.shape).copy_(around)
+    cosines = asking @ beside.flatten(0, 2).T  # (tile, C r c)
     if radius is not None:
         far = _too_far(rows, columns, near_rows, near_columns, radius, asking.device)
-        cosines = cosines.unflatten(1, (len(keys), far.shape[1])).masked_fill(far[:, None], -torch.inf).flatten(1)
+        shut = torch.zeros(far.shape, device=far.device).masked_fill(far, -torch.inf)
+        cosines.unflatten(1, (len(keys), far.shape[1])).add_(shut[:, None])
     return cosines, labels[:, :, near_rows, near_columns].transpose(0, 1).flatten(1)
 
 
