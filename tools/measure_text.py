@@ -1,7 +1,8 @@
 """What the text objectives learn of a folder of texts, held out by section, beside models that count words and sentences that are copied.
 
 For each objective: its config in configs/tiny/ trained on the texts, and on texts of the same sentence lengths whose words are shuffled over
-the whole corpus (the control: nothing but frequencies is left to learn). masked_lm stands beside a unigram and a Kneser-Ney 5-gram under the
+the whole corpus (the control: what is left to learn are frequencies and the pieces of words, and sections no longer differ in subject).
+masked_lm stands beside a unigram and a Kneser-Ney 5-gram under the
 same tokenizer; they see what is left of a word only, masked_lm sees both sides but lacks the other hidden words, so the figures tell what is
 learnt and do not rank the kinds of model. gap_sentences is told from the 5-gram on the same targets, and what it generates from copying
 the first sentences that stayed (the lead).

@@ -118,10 +118,11 @@ def _in_reach(
         _reach(part, extent, radius) for part, extent in zip((rows, columns), keys.shape[1:3], strict=True)
     )
     around = keys[:, near_rows, near_columns]  # (C, r, c, D)
-    if room.numel() < around.numel():
-        room.resize_(around.numel())
-    beside = room[: around.numel()].view(around.shape).copy_(around)
-    cosines = asking @ beside.flatten(0, 2).T  # (tile, C r c)
+    if not around.is_contiguous():
+        if room.numel() < around.numel():
+            room.resize_(around.numel())
+        around = room[: around.numel()].view(around.shape).copy_(around)
+    cosines = asking @ around.flatten(0, 2).T  # (tile, C r c)
     if radius is not None:
         far = _too_far(rows, columns, near_rows, near_columns, radius, asking.device)
         shut = torch.zeros(far.shape, device=far.device).masked_fill(far, -torch.inf)

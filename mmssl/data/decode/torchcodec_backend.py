@@ -4,7 +4,7 @@ It needs FFmpeg's shared libraries on the system. Differences from the default b
 
 - Its clock is that of each stream's own stamps; the container's start is read by PyAV, a third opening of the file.
 - Exact mode scans the whole file when it opens; unwanted frames are all decoded. About level with the default backend without its
-  skipping, 1.0 to 1.5 times its CPU time with it.
+  skipping, 1.1 to 1.7 times its CPU time with it (docs/results/speed.md).
 - Two opened decoders, so two passes over the file when picture and sound are both asked for.
 - It does not apply the pixel aspect ratio; the geometry here takes it from its metadata.
 - Damaged frames are not reported.
