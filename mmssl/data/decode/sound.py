@@ -123,7 +123,6 @@ class SoundFinder:
         self._frame_clock = FrameClock()
         self._running = False  # the last packet went into the decoder
         self._seen = False
-        self._flushed = False
         self.last_read = -math.inf
         self.done = False
 
@@ -169,7 +168,6 @@ class SoundFinder:
     def _decode(self, packet: Packet, time: float) -> None:
         if not self._running:
             self._frame_clock.restart()
-        self._flushed = False
         try:
             frames = packet.decode()
         except av.error.InvalidDataError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -180,8 +179,3 @@ def _fewer(cells_CD: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _named(path: Path, span: Span | None) -> str:
     return str(path) if span is None else f"{path} from {span.start:g} to {span.end:g} s"
-
-
-def several(queries: Sequence[object | None]) -> int:
-    """How many of the ways to ask are given."""
-    return sum(query is not None for query in queries)
