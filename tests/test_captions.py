@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmssl.cuts.captions import CaptionViews, WindowViews, joined_cues, nearest_cues, usable_cues
-from mmssl.types import Cue, InputError, InputSpec, Source, Span
+from mmssl.types import Box, Cue, InputError, InputSpec, Source, Span
 
 
 def film(cues, *, seconds: float = 10.0) -> Source:
@@ -83,6 +84,21 @@ def test_what_cannot_be_cut_is_rejected_with_a_reason():
     assert window().reject(film(line(3), seconds=3.9)) == "shorter than 4.0 s"
     assert window().reject(film([Cue(0.0, 1.0, "a"), Cue(8.0, 9.0, "b")])) == "no two captions within 4.0 s"
     assert window().reject(film(line(9))) is None
+
+
+@pytest.mark.parametrize("make", [resolved, window], ids=["clip", "window"])
+def test_a_region_holds_all_crops_is_what_search_sees_and_needs_the_size_of_the_picture(make):
+    source, region = film(line(10)), (0.25, 0.5, 0.375, 0.5)  # 120 x 120 of 320 x 240 pixels
+    views = make(region=region, crop=(0.5, 1.0))
+    boxes = [views.plan(source, np.random.default_rng(seed)).requests["video"].box for seed in range(100)]
+    assert all(0.25 <= box.left <= 0.625 - box.width + 1e-9 and 0.5 <= box.top <= 1.0 - box.height + 1e-9 for box in boxes)
+    assert views.whole(source) == Box(*region)
+    assert make().whole(source) is None
+    unknown = replace(source, width=0, height=0)
+    assert make().reject(unknown) is None
+    assert views.reject(unknown) == "size unknown, so views.region cannot be cut"
+    with pytest.raises(InputError, match="region is"):
+        make(region=(0.5, 0.0, 0.6, 1.0))
 
 
 def test_words_of_an_alignment_are_joined_by_their_pauses():

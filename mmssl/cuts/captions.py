@@ -13,9 +13,9 @@ from itertools import pairwise
 import numpy as np
 
 from mmssl.cuts.passages import LONGEST_SENTENCE, check_pause, resolve_text
-from mmssl.cuts.pictures import draw_box, even_times
+from mmssl.cuts.pictures import WHOLE, check_crop, check_region, draw_box, even_times, fill_size, region_box, region_problem
 from mmssl.nn.augment import FrameAugment
-from mmssl.types import Cue, Frames, InputError, InputSpec, Plan, Source, Span, Text, Views
+from mmssl.types import Box, Cue, Frames, InputError, InputSpec, Plan, Source, Span, Text, Views
 
 TRIES = 32  # draws of a window before one that holds too few captions is given up
 # Captions name colours and sides, so neither hue nor left and right may change under them.
@@ -61,9 +61,11 @@ def _middle(cue: Cue) -> float:
     return (cue.start + cue.end) / 2
 
 
-def _unusable(source: Source, cues: tuple[Cue, ...], least: int, seconds: float) -> str | None:
+def _unusable(source: Source, views: CaptionViews | WindowViews, cues: tuple[Cue, ...], least: int, seconds: float) -> str | None:
     if source.video is None:
         return "no picture"
+    if problem := region_problem(source, views.region):
+        return problem
     if not cues:
         return "no captions"
     if len(cues) < least:
@@ -71,19 +73,11 @@ def _unusable(source: Source, cues: tuple[Cue, ...], least: int, seconds: float)
     return None if source.video.seconds >= seconds else f"shorter than {seconds:.1f} s"
 
 
-def _check_pictures(frames: int | None, fps: float | None, crop: tuple[float, float]) -> None:
+def _check_pictures(frames: int | None, views: CaptionViews | WindowViews) -> None:
     if frames is not None and frames < 1:
         raise InputError(f"views.frames is {frames}; at least one frame is needed")
-    if fps is not None and fps <= 0.0:
-        raise InputError(f"views.fps is {fps}; give frames a second, above 0")
-    if not 0.0 < crop[0] <= crop[1] <= 1.0:
-        raise InputError(f"views.crop is {crop}; give (low, high) with 0 < low <= high <= 1")
-
-
-def _size(asked: int | None, picture: InputSpec) -> int:
-    if not (asked or picture.size):
-        raise InputError("the video encoder takes any picture size, so views.size must say which, for example 128")
-    return asked or picture.size
+    check_crop(views.crop)
+    check_region(views.region)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +97,13 @@ class CaptionViews(Views):
     length: int | None = None  # tokens of a caption
     tokenizer: str | None = None  # the text encoder's, by path or name
     pause: float = 0.0  # seconds; captions with less between them are joined
-    crop: tuple[float, float] = (0.85, 1.0)  # side of the square box as a share of the picture's shorter side
+    crop: tuple[float, float] = (0.85, 1.0)  # side of the square box as a share of the region's shorter side
+    region: tuple[float, float, float, float] = WHOLE  # left, top, width, height of what is looked at, shares of the picture
 
     def __post_init__(self) -> None:
-        _check_pictures(self.frames, self.fps, self.crop)
+        _check_pictures(self.frames, self)
+        if self.fps is not None and self.fps <= 0.0:
+            raise InputError(f"views.fps is {self.fps}; give frames a second, above 0")
         check_pause(self.pause)
         if self.candidates is not None and self.candidates < 1:
             raise InputError(f"views.candidates is {self.candidates}; a clip needs at least one caption")
@@ -119,15 +116,19 @@ class CaptionViews(Views):
             candidates=self.candidates or candidates,
             frames=self.frames or picture.frames or 4,
             fps=self.fps or picture.fps or 5.0,
-            size=_size(self.size, picture),
+            size=fill_size(self.size, picture),
             length=length,
             tokenizer=tokenizer,
         )
 
     def reject(self, source: Source) -> str | None:
-        """ "no picture", "no captions" (where there is picture), "shorter than 0.8 s"."""
+        """ "no picture", "no captions" (where there is picture), "shorter than 0.8 s", or no size to cut a region of."""
         frames, fps, *_ = self._numbers()
-        return _unusable(source, usable_cues(source, self.pause), 1, frames / fps)
+        return _unusable(source, self, usable_cues(source, self.pause), 1, frames / fps)
+
+    def whole(self, source: Source) -> Box | None:
+        """The region's largest centred square."""
+        return region_box(source, self.region)
 
     def plan(self, source: Source, rng: np.random.Generator) -> Plan:
         """Draw a caption, a clip whose middle lies in its time as far as the film's ends allow, and the crop."""
@@ -143,7 +144,9 @@ class CaptionViews(Views):
         texts = bag + bag[:1] * (count - len(bag))
         return Plan(
             {
-                "video": Frames(even_times(start, seconds, frames, fps), size, draw_box(source, self.crop, rng)),
+                "video": Frames(
+                    even_times(start, seconds, frames, fps), size, draw_box(source, self.crop, rng, region=self.region)
+                ),
                 "text": Text(tuple(texts), length, tokenizer),
             },
             {"captions": len(bag), "time": time},
@@ -175,10 +178,11 @@ class WindowViews(Views):
     size: int | None = None  # pixels
     length: int | None = None  # tokens of a caption
     tokenizer: str | None = None  # the text encoder's, by path or name
-    crop: tuple[float, float] = (0.85, 1.0)  # side of the square box as a share of the picture's shorter side
+    crop: tuple[float, float] = (0.85, 1.0)  # side of the square box as a share of the region's shorter side
+    region: tuple[float, float, float, float] = WHOLE  # left, top, width, height of what is looked at, shares of the picture
 
     def __post_init__(self) -> None:
-        _check_pictures(self.frames, None, self.crop)
+        _check_pictures(self.frames, self)
         if self.captions < 2 or self.steps < 2 * self.captions:
             raise InputError(
                 f"views.captions is {self.captions}, views.steps is {self.steps}; give at least 2 captions, and two steps for each of them"
@@ -195,15 +199,19 @@ class WindowViews(Views):
         """These views with every None filled in. Raises `InputError` where neither views nor encoders say, or where they differ."""
         length, tokenizer = resolve_text(self.length, self.tokenizer, text)
         frames = self.frames or picture.frames or 1
-        return replace(self, frames=frames, size=_size(self.size, picture), length=length, tokenizer=tokenizer)
+        return replace(self, frames=frames, size=fill_size(self.size, picture), length=length, tokenizer=tokenizer)
 
     def reject(self, source: Source) -> str | None:
-        """ "no picture", "no captions", "fewer than 2 captions", "shorter than 8.0 s", "no two captions within 8.0 s"."""
+        """ "no picture", "no captions", "fewer than 2 captions", "shorter than 8.0 s", "no two captions within 8.0 s", or no size to cut a region of."""
         cues = usable_cues(source)
-        reason = _unusable(source, cues, 2, self.seconds)
+        reason = _unusable(source, self, cues, 2, self.seconds)
         if reason is None and not self._close_pairs(cues):
             return f"no two captions within {self.seconds:.1f} s"
         return reason
+
+    def whole(self, source: Source) -> Box | None:
+        """The region's largest centred square."""
+        return region_box(source, self.region)
 
     def plan(self, source: Source, rng: np.random.Generator) -> Plan:
         """Draw the window, which captions of it are taken, and the crop."""
@@ -221,7 +229,7 @@ class WindowViews(Views):
         times: list[float] = []
         for step in range(self.steps):
             times += even_times(start + step * self.hop, self.hop, self.frames, self.frames / self.hop)
-        box = draw_box(source, self.crop, rng)
+        box = draw_box(source, self.crop, rng, region=self.region)
         requests = {"video": Frames(tuple(times), self.size, box), "text": Text(tuple(texts), self.length, self.tokenizer)}
         return Plan(requests, labels)
 

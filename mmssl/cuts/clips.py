@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mmssl.cuts.pictures import WHOLE, check, check_crop, check_region, draw_box, fill_size, region_box
+from mmssl.cuts.pictures import WHOLE, check, check_crop, check_region, draw_box, fill_size, region_box, region_problem
 from mmssl.types import MOTION_HOP, Box, Frames, InputError, InputSpec, Plan, Source, Span, Views
 
 FPS = 12.5  # frames a second where neither the views nor the encoder say
@@ -30,8 +30,8 @@ def unusable(source: Source, *, seconds: float, fps: float, region: tuple[float,
     """Why `seconds` of pictures, `fps` a second, cannot be cut from a source; None where they can."""
     if not source.has_video:
         return "no picture"
-    if region != WHOLE and (source.width <= 0 or source.height <= 0):
-        return "size unknown, so views.region cannot be cut"
+    if problem := region_problem(source, region):
+        return problem
     if source.fps < fps * RATE_SLACK:
         return f"fewer than {fps:g} frames a second, so pictures would repeat"
     return f"shorter than {seconds:.2f} s" if video_span(source).seconds < seconds else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmssl.cuts.pictures import WHOLE, draw_box, region_box
+from mmssl.cuts.pictures import WHOLE, check, check_crop, check_region, draw_box, fill_size, region_box, region_problem
 from mmssl.types import Box, Frames, InputError, InputSpec, Modality, Plan, Source, Views
 
 INSIDE = (
@@ -57,8 +57,8 @@ class PredictionViews(Views):
 
     def __post_init__(self) -> None:
         _check_cut(self.fps, self.crop, self.region)
-        _check(self.past is None or self.past >= 1, f"views.past is {self.past}; at least one picture is needed")
-        _check(self.future >= 1, f"views.future is {self.future}; at least one picture must be predicted")
+        check(self.past is None or self.past >= 1, f"views.past is {self.past}; at least one picture is needed")
+        check(self.future >= 1, f"views.future is {self.future}; at least one picture must be predicted")
 
     def resolve(self, picture: InputSpec, modality: Modality) -> PredictionViews:
         """These views with every None filled in. Raises `InputError` where neither views nor encoder say the size."""
@@ -66,7 +66,7 @@ class PredictionViews(Views):
             self,
             past=self.past or (picture.frames if modality == "video" else 0) or 4,
             fps=self.fps or picture.fps or 12.5,
-            size=_size(self.size, picture),
+            size=fill_size(self.size, picture),
         )
 
     def reject(self, source: Source) -> str | None:
@@ -110,14 +110,14 @@ class BlockViews(Views):
 
     def __post_init__(self) -> None:
         _check_cut(self.fps, self.crop, self.region)
-        _check(self.blocks >= 2, f"views.blocks is {self.blocks}; one block to see and one to predict make at least 2")
-        _check(self.frames is None or self.frames >= 1, f"views.frames is {self.frames}; a block holds at least one picture")
+        check(self.blocks >= 2, f"views.blocks is {self.blocks}; one block to see and one to predict make at least 2")
+        check(self.frames is None or self.frames >= 1, f"views.frames is {self.frames}; a block holds at least one picture")
 
     def resolve(self, picture: InputSpec, modality: Modality) -> BlockViews:
         """These views with every None filled in. Raises `InputError` where neither views nor encoder say the size."""
         frames = self.frames or picture.frames or (4 if modality == "video" else 1)
         fps = self.fps or picture.fps or (12.5 if frames > 1 else 4.0)
-        return replace(self, frames=frames, fps=fps, size=_size(self.size, picture))
+        return replace(self, frames=frames, fps=fps, size=fill_size(self.size, picture))
 
     def reject(self, source: Source) -> str | None:
         """ "no picture", "frame rate unknown", "fewer than 80 pictures" (at the source's rate), or no size to cut a region of."""
@@ -145,26 +145,13 @@ def _unusable(source: Source, count: int, fps: float, region: tuple[float, float
         return "no picture"
     if source.fps <= 0:
         return "frame rate unknown"
-    if region != WHOLE and (source.width <= 0 or source.height <= 0):
-        return "size unknown, so views.region cannot be cut"
+    if problem := region_problem(source, region):
+        return problem
     needed = (count - 1) * frame_step(source, fps) + 1
     return None if pictures_in(source) >= needed else f"fewer than {needed} pictures"
 
 
-def _size(asked: int | None, picture: InputSpec) -> int:
-    size = asked or picture.size
-    _check(bool(size), "the video encoder takes any picture size, so views.size must say which, for example 128")
-    return size
-
-
 def _check_cut(fps: float | None, crop: tuple[float, float], region: tuple[float, float, float, float]) -> None:
-    left, top, width, height = region
-    inside = 0.0 <= left < 1.0 and 0.0 <= top < 1.0 and 0.0 < width <= 1.0 - left + 1e-9 and 0.0 < height <= 1.0 - top + 1e-9
-    _check(inside, f"views.region is {region}; give (left, top, width, height) as shares of the picture, all of it inside")
-    _check(0.0 < crop[0] <= crop[1] <= 1.0, f"views.crop is {crop}; give (low, high) with 0 < low <= high <= 1")
-    _check(fps is None or fps > 0, f"views.fps is {fps}; give pictures a second, above 0, or leave it out")
-
-
-def _check(fine: bool, text: str) -> None:
-    if not fine:
-        raise InputError(text)
+    check_region(region)
+    check_crop(crop)
+    check(fps is None or fps > 0, f"views.fps is {fps}; give pictures a second, above 0, or leave it out")

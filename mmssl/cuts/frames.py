@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmssl.cuts.pictures import WHOLE, draw_box, region_box
+from mmssl.cuts.pictures import WHOLE, draw_box, region_box, region_problem
 from mmssl.types import Box, Frames, InputError, InputSpec, Plan, Source, Views
 
 
@@ -51,8 +51,8 @@ class FrameViews(Views):
         """ "no picture", "shorter than 0.6 s" (of picture), or no size to cut a region of."""
         if source.video is None:
             return "no picture"
-        if self.region != WHOLE and (source.width <= 0 or source.height <= 0):
-            return "size unknown, so views.region cannot be cut"
+        if problem := region_problem(source, self.region):
+            return problem
         # Not `<=`: a picture asked for at the very end of the stream would be past its last frame.
         return None if source.video.seconds > self.seconds else f"shorter than {self.seconds:.1f} s"
 

@@ -12,7 +12,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmssl.cuts.pictures import WHOLE, check, check_crop, check_region, draw_box, even_times, fill_size, region_box, spread_times
+from mmssl.cuts.pictures import (
+    WHOLE,
+    check,
+    check_crop,
+    check_region,
+    draw_box,
+    even_times,
+    fill_size,
+    region_box,
+    region_problem,
+    spread_times,
+)
 from mmssl.types import LOUDNESS_HOP, Box, Frames, InputError, InputSpec, Plan, Source, Span, Views, Wave
 
 ONSET_RISE = 6.0  # dB above the quieter of the two hops before: four times the power, more than a decaying sound wavers
@@ -108,8 +119,8 @@ def _unusable(source: Source, views: PairViews | SyncViews, seconds: float, shor
         return "no picture"
     if not source.has_audio:
         return "no sound"
-    if views.region != WHOLE and (source.width <= 0 or source.height <= 0):
-        return "size unknown, so views.region cannot be cut"
+    if problem := region_problem(source, views.region):
+        return problem
     span = shared_span(source)
     if span.seconds < shortest:
         return f"shorter than {shortest:.1f} s"

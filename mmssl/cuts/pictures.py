@@ -29,6 +29,12 @@ def region_box(source: Source, region: tuple[float, float, float, float]) -> Box
     return None if region == WHOLE else _square(source, region, 1.0, 0.5, 0.5)
 
 
+def region_problem(source: Source, region: tuple[float, float, float, float]) -> str | None:
+    """Why this region of a source's picture cannot be cut; None where it can."""
+    known = region == WHOLE or (source.width > 0 and source.height > 0)
+    return None if known else "size unknown, so views.region cannot be cut"
+
+
 def _square(source: Source, region: tuple[float, float, float, float], share: float, across: float, down: float) -> Box | None:
     if source.width <= 0 or source.height <= 0:
         return None

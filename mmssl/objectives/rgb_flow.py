@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmssl.cuts.pictures import WHOLE, draw_box, even_times, region_box
+from mmssl.cuts.pictures import WHOLE, check_crop, check_region, draw_box, even_times, region_box, region_problem
 from mmssl.encoders.bank import EncoderBank
 from mmssl.encoders.base import Encoder
 from mmssl.nn.augment import FrameAugment
@@ -68,13 +68,8 @@ class FlowViews(Views):
     )
 
     def __post_init__(self) -> None:
-        left, top, width, height = self.region
-        inside = 0.0 <= left < 1.0 and 0.0 <= top < 1.0 and 0.0 < width <= 1.0 - left + 1e-9 and 0.0 < height <= 1.0 - top + 1e-9
-        if not (inside and 0.0 < self.crop[0] <= self.crop[1] <= 1.0):
-            raise InputError(
-                f"views.crop is {self.crop} and views.region {self.region}; crop is (low, high) with 0 < low <= high <= 1, region (left, top, "
-                "width, height) as shares of the picture, all of it inside"
-            )
+        check_crop(self.crop)
+        check_region(self.region)
         for name in ("frames", "flows", "fps", "step", "size", "flow_size"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -100,8 +95,8 @@ class FlowViews(Views):
         """ "no picture", "shorter than 0.68 s", "fewer than 12.5 pictures a second", "still", or no size for a region."""
         if source.video is None:
             return "no picture"
-        if self.region != WHOLE and (source.width <= 0 or source.height <= 0):
-            return "size unknown, so views.region cannot be cut"
+        if problem := region_problem(source, self.region):
+            return problem
         seconds, reach, step = self._lengths()
         if source.video.seconds < reach - 1e-6:
             return f"shorter than {reach:.2f} s"
