@@ -9,6 +9,7 @@ uint8: between 1 and 2 times smaller it takes a quarter to a half of the time of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import cv2
@@ -116,15 +117,22 @@ class Painter:
         return np.lib.stride_tricks.as_strided(rows, shape, strides)  # writable: torch takes no other arrays
 
 
-class _Alike(NamedTuple):
-    """Frames of one request that are cut and resized alike."""
+class _Manner(NamedTuple):
+    """How frames are cut and resized: those of one manner go together."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of the frame
     box: Box
     turns: int
     mirrored: bool
-    places: list[int]
-    frames: list[np.ndarray]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Frames of one request that are cut and resized alike."""
+
+    manner: _Manner
+    places: list[int] = field(default_factory=list)
+    frames: list[np.ndarray] = field(default_factory=list)
 
 
 class Canvas:
@@ -139,7 +147,7 @@ class Canvas:
     def __init__(self, requests: list[Frames]) -> None:
         self._places: dict[float, list[tuple[Frames, int]]] = {}
         self._pixels: dict[Frames, np.ndarray] = {}
-        self._waiting: dict[Frames, _Alike] = {}
+        self._waiting: dict[Frames, _Waiting] = {}
         for request in requests:
             self._pixels[request] = np.empty((len(request.times), *output_size(request), 3), np.uint8)
             for place, time in enumerate(request.times):
@@ -162,10 +170,10 @@ class Canvas:
         """
         for request, place in self._places[time]:
             box = request.box or centred_box(shown, output_size(request))
-            alike = _Alike(pixels.shape, box, turns, mirrored, [], [])
-            if request in self._waiting and self._waiting[request][:4] != alike[:4]:
+            manner = _Manner(pixels.shape, box, turns, mirrored)
+            if request in self._waiting and self._waiting[request].manner != manner:
                 self._settle(request)
-            waiting = self._waiting.setdefault(request, alike)
+            waiting = self._waiting.setdefault(request, _Waiting(manner))
             waiting.places.append(place)
             waiting.frames.append(pixels)
             if len(waiting.frames) * pixels.nbytes >= HELD:
@@ -173,9 +181,9 @@ class Canvas:
 
     def _settle(self, request: Frames) -> None:
         waiting = self._waiting.pop(request)
-        self._pixels[request][waiting.places] = cut_alike(
-            waiting.frames, box=waiting.box, size=output_size(request), turns=waiting.turns, mirrored=waiting.mirrored
-        )
+        _, box, turns, mirrored = waiting.manner
+        pixels = cut_alike(waiting.frames, box=box, size=output_size(request), turns=turns, mirrored=mirrored)
+        self._pixels[request][waiting.places] = pixels
 
     def answers(self) -> dict[Frames, Tensor]:
         """uint8 (T, 3, height, width) for each request; pixels stay interleaved in memory (channels last)."""
