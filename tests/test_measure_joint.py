@@ -65,13 +65,19 @@ def test_the_page_shows_every_objective_alone_and_together(tool: ModuleType) -> 
 
     both = {"l3": {"accuracy": entry(0.71)}, "masked_lm": {"judged": {"accuracy": entry(0.31)}}}
     found = {
-        "together, fixed weights": {"objectives": both, "seconds_per_step": 2.0, "log": {"gradient_cosine/video/a~b": -0.25}},
+        "together, fixed weights": {
+            "objectives": both,
+            "seconds_per_step": 2.0,
+            "log": {"gradient_cosine/video/a~b": -0.25, "z/gradient/video": 2.0, "eval/a/weight": 1.0},
+        },
         "l3": {"objectives": {"l3": {"accuracy": entry(0.81)}}, "seconds_per_step": 0.5, "log": {}},
     }
     text = tool.page(found, ["l3", "masked_lm"], 300, "the command")
     rows = [line for line in text.splitlines() if line.startswith(("| l3", "| masked_lm"))]
     assert "0.810 [0.710, 0.910] | 0.710" in rows[0] and "0.310 [0.210, 0.410]" in rows[1]
     assert all(len(row.split("|")) == len(rows[0].split("|")) for row in rows)
-    assert "gradient_cosine/video/a~b` | -0.25" in text and "0.50 (all, one after the other)" in text
+    assert text.index("| `z/gradient/video` | 2 |") < text.index("| `gradient_cosine/video/a~b` | -0.25 |")
+    assert "eval/a/weight" not in text
+    assert "0.50 (all, one after the other)" in text
     with pytest.raises(SystemExit, match="none of"):
         tool.told({"sources": 3})

@@ -97,6 +97,11 @@ def told(figures: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     raise SystemExit(f"none of {', '.join(FIGURES)} is in the evaluation, which has {', '.join(figures)}")
 
 
+def kind_of(key: str) -> int:
+    """Where a figure of the log stands: norms of gradients, then cosines between them, then weights."""
+    return 0 if "/gradient/" in key else 1 if key.startswith("gradient_cosine/") else 2
+
+
 def page(found: Mapping[str, dict[str, Any]], names: list[str], steps: int, command: str) -> str:
     """The figures as Markdown."""
     lines = [
@@ -117,10 +122,18 @@ def page(found: Mapping[str, dict[str, Any]], names: list[str], steps: int, comm
     speeds = [f"{found[label]['seconds_per_step']:.2f}" if label in found else "" for label in TOGETHER]
     alone = [found[name]["seconds_per_step"] for name in names if name in found]
     lines.append(f"| seconds a step | | | {sum(alone):.2f} (all, one after the other) | " + " | ".join(speeds) + " |")
-    for label in TOGETHER:
-        if found.get(label, {}).get("log"):
-            lines += ["", f"From the log of *{label}*, means over the run:", "", "| figure | mean |", "|---|---|"]
-            lines += [f"| `{key}` | {value:.3g} |" for key, value in found[label]["log"].items()]
+    logs = [found[label]["log"] if label in found else {} for label in TOGETHER]
+    keys = sorted({key for log in logs for key in log if not key.startswith("eval/")}, key=lambda key: (kind_of(key), key))
+    if keys:
+        lines += [
+            "",
+            "From the logs, means over the run: norms of each objective's gradient on each encoder, cosines between two objectives' gradients",
+            "on an encoder that they share, and weights.",
+            "",
+            "| figure | " + " | ".join(TOGETHER) + " |",
+            "|" + "---|" * (1 + len(TOGETHER)),
+        ]
+        lines += [f"| `{key}` | " + " | ".join(f"{log[key]:.3g}" if key in log else "" for log in logs) + " |" for key in keys]
     return "\n".join(lines) + "\n"
 
 
