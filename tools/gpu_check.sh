@@ -19,10 +19,7 @@ print(torch.cuda.get_device_name(), "with torch", torch.__version__)
 PY
 
 "${python[@]}" -m mmssl.cli doctor --json >"$out/doctor.json"
-status=0
-"${python[@]}" -m pytest -m gpu --durations=10 || status=$?
-# 5: no test is marked gpu yet; anything else but 0 is a failure.
-[ "$status" -eq 0 ] || [ "$status" -eq 5 ] || exit "$status"
+"${python[@]}" -m pytest -m gpu --durations=10
 for suite in step augment decode audio loader; do
   echo "== bench $suite"
   "${python[@]}" -m mmssl.cli bench "$suite" --reps "${REPS:-7}" --json >"$out/bench-$suite.json"
