@@ -417,7 +417,7 @@ def test_queries_that_cannot_be(folder, tmp_path):
     cases = [
         (lambda: media_query(space, "audio", folder / "none.mp4"), "there is no file"),
         (lambda: media_query(space, "audio", folder / "text.mp4"), "cannot be used as a query: not media"),
-        (lambda: media_query(space, "video", folder / "empty.mp4"), "cannot be used as a query"),
+        (lambda: media_query(space, "video", folder / "empty.mp4"), "cannot be used as a query: empty file"),
         (lambda: media_query(space, "audio", folder / "green" / "mute.mp4"), "has no sound"),
         (lambda: media_query(space, "video", folder / "sound.mkv"), "has no picture"),
         (lambda: media_query(space, "audio", silent), "is silent; there is nothing to search by"),

@@ -20,7 +20,7 @@ from mmssl.data.probe_streams import PictureProbe, SoundProbe
 from mmssl.data.shards import look_up
 from mmssl.data.subtitle_tracks import TrackReader, text_tracks
 from mmssl.data.subtitles import read_subtitles, tidy
-from mmssl.data.walk import reason_of
+from mmssl.data.walk import EMPTY, reason_of
 from mmssl.types import Cue, MediaError, Span
 
 PROBE_VERSION = 1  # part of what a manifest's row was made from: raise it when facts change
@@ -71,6 +71,8 @@ def probe(path: str, sidecars: Sequence[str] = (), loudness: bool = True, motion
 
 def _probe(path: Path, sidecars: Sequence[Path], loudness: bool, motion: bool) -> Facts:
     size = look_up(path).size
+    if size == 0:
+        return Facts(reason=EMPTY)
     facts = Facts()
     with open_media(path) as container:
         start = clock_start(container)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+EMPTY = "empty file"
 _VIDEO = """.3g2 .3gp .asf .avi .divx .dv .f4v .flv .m1v .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogm .ogv .qt
             .rm .rmvb .ts .vob .webm .wmv .wtv .y4m"""
 _AUDIO = ".aac .ac3 .aif .aiff .amr .ape .au .caf .flac .m4a .mka .mp2 .mp3 .oga .ogg .opus .wav .wma .wv"
@@ -171,7 +172,7 @@ def _add(found: Found, path: Path, names: list[str], root: Path, files: set[tupl
     elif not _is_utf8(str(path)):
         reason = "the name is not valid UTF-8; rename the file"
     elif status.st_size == 0:
-        reason = "empty file"
+        reason = EMPTY
     sidecars = find_sidecars(path.name, names) if reason is None else ()
     stamps = "|".join(_stamp(path.with_name(name)) for name in sidecars)
     found.candidates.append(Candidate(shown, status.st_size, status.st_mtime_ns, sidecars, stamps, reason))
