@@ -9,7 +9,12 @@ import typer
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file; configs/ holds one for each objective.")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="YAML file: configs/ holds one for each objective, configs/tiny/ the same for two CPU cores; `mmssl tasks` lists them."
+        ),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change values of the config by path.")
     ] = None,
