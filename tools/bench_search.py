@@ -257,7 +257,7 @@ def page(given: argparse.Namespace, measured: tuple[Any, ...]) -> str:
         ),
         f"{given.rows:,} vectors of {given.dim} numbers ({vectors / 1e6:.0f} MB as float32). They are made, not embedded: {CLASSES} classes, films of {WINDOWS} "
         f"windows each; noise of length {OFF_CLASS} parts a film from its class, {OFF_FILM} a window from its film, {OFF_QUERY['near']} a near query and {OFF_QUERY['far']} "
-        f"a far one from the film that it is drawn around. {given.queries} queries, half of them near, one after the other, files in the page cache. CPU time is of all threads; the machine did other work beside, which wall-clock times suffer from. Recall@{K}: share of the {K} truly "
+        f"a far one from the film that it is drawn around. {given.queries} queries, half of them near, one after the other, files in the page cache. CPU time is of all threads; wall-clock times suffer where the machine does other work beside. Recall@{K}: share of the {K} truly "
         "nearest that are found. Memory: the process's peak, Python and libraries included.",
         "",
         f"Writing the table in steps of {CHUNK:,} rows and compacting it took {ingested['seconds']:.1f} s ({ingested['cpu']:.0f} s of CPU time with making the vectors), {ingested['bytes'] / 1e6:.0f} MB, "
