@@ -73,9 +73,9 @@ def _unusable(source: Source, views: CaptionViews | WindowViews, cues: tuple[Cue
     return None if source.video.seconds >= seconds else f"shorter than {seconds:.1f} s"
 
 
-def _check_pictures(frames: int | None, views: CaptionViews | WindowViews) -> None:
-    if frames is not None and frames < 1:
-        raise InputError(f"views.frames is {frames}; at least one frame is needed")
+def _check_pictures(views: CaptionViews | WindowViews) -> None:
+    if views.frames is not None and views.frames < 1:
+        raise InputError(f"views.frames is {views.frames}; at least one frame is needed")
     check_crop(views.crop)
     check_region(views.region)
 
@@ -101,7 +101,7 @@ class CaptionViews(Views):
     region: tuple[float, float, float, float] = WHOLE  # left, top, width, height of what is looked at, shares of the picture
 
     def __post_init__(self) -> None:
-        _check_pictures(self.frames, self)
+        _check_pictures(self)
         if self.fps is not None and self.fps <= 0.0:
             raise InputError(f"views.fps is {self.fps}; give frames a second, above 0")
         check_pause(self.pause)
@@ -182,7 +182,7 @@ class WindowViews(Views):
     region: tuple[float, float, float, float] = WHOLE  # left, top, width, height of what is looked at, shares of the picture
 
     def __post_init__(self) -> None:
-        _check_pictures(self.frames, self)
+        _check_pictures(self)
         if self.captions < 2 or self.steps < 2 * self.captions:
             raise InputError(
                 f"views.captions is {self.captions}, views.steps is {self.steps}; give at least 2 captions, and two steps for each of them"
