@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -26,8 +27,10 @@ KEYS = 16  # tokens 10 to 25 can be the key of a document
 
 @cache
 def tokenizer_file() -> str:
-    """A tokenizer of `SENTENCES`, one file for the whole session."""
-    path = Path(tempfile.mkdtemp(prefix="mmssl-words-")) / "words.json"
+    """A tokenizer of `SENTENCES`, one file for the whole session, gone at its end."""
+    folder = tempfile.TemporaryDirectory(prefix="mmssl-words-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / "words.json"
     train_tokenizer(SENTENCES * 3, path, size=200)
     return str(path)
 
