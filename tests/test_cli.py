@@ -7,6 +7,7 @@ import time
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from mmssl.cli import COMMANDS, build_app
 
@@ -39,6 +40,15 @@ def leaves(command, name="mmssl"):
 @pytest.mark.parametrize(("name", "command"), leaves(typer.main.get_command(build_app())))
 def test_each_command_has_an_example_that_begins_with_its_name(name, command):
     assert f"Example: {name}" in " ".join(command.help.split())
+
+
+@pytest.mark.parametrize(("name", "command"), leaves(typer.main.get_command(build_app())))
+def test_help_shows_every_word_that_was_written(name, command, monkeypatch):
+    """The terminal's markdown takes what stands in angle brackets, and stars in pairs."""
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 400)
+    shown = CliRunner().invoke(build_app(), [*name.split()[1:], "--help"]).output
+    told = [command.help, *(parameter.help for parameter in command.params if getattr(parameter, "help", None))]
+    assert not {word for text in told for word in text.replace("`", "").split() if word not in shown}
 
 
 def test_importing_the_command_line_does_not_import_torch():

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def encoders(
-    pattern: Annotated[str, typer.Argument(help='Which: "resnet", "video_*", "*:tiny"; default: all.')] = "*",
+    pattern: Annotated[str, typer.Argument(help="Which: `resnet`, `video_*`, `*:tiny`; default: all.")] = "*",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the encoders in their sizes: input, width, grid, parameters, operations for one input, names of published weights.

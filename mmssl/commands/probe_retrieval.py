@@ -34,7 +34,7 @@ def retrieval(
 ) -> None:
     """Find each clip by its caption or its sound among all clips of a test set, and back: recall at 1, 5, 10 and the median rank.
 
-    Files are found by the protocol's names (video7020.mp4, <YouTube id>_000030.mp4, or whole films called by their id). Every
+    Files are found by the protocol's names (video7020.mp4; ID_000030.mp4 by YouTube id and start; or whole films called by their id). Every
     clip of the protocol has to be there, or there is no figure. Equal scores are ranked by their average.
 
     Example: mmssl probe retrieval runs/text msrvtt-1ka MSRVTT_JSFUSION_test.csv videos/
