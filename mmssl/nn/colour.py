@@ -62,19 +62,17 @@ def colour_maps(draw: ColourDraw) -> Tensor:
     """Each clip's whole chain as `A @ rgb + B @ mean`, `mean` being the clip's mean colour -> (N, 3, 6): A beside B, on the host."""
     eye = torch.eye(3)
     grey = torch.tensor(LUMA).expand(3, 3)  # every row gives grey
-    contrast = draw.contrast[:, None, None]
-    saturation = draw.saturation[:, None, None]
-    links = torch.stack(
+    contrast, saturation = draw.contrast[:, None, None], draw.saturation[:, None, None]
+    of_itself = torch.stack(
         [eye * draw.brightness[:, None, None], eye * contrast, eye * saturation + grey * (1 - saturation), _turn(draw.hue)], 1
     )
-    rows = torch.arange(len(draw.order))
-    of_pixel, of_mean = eye.expand(len(rows), 3, 3), torch.zeros(len(rows), 3, 3)
-    for link in draw.order.unbind(1):
-        # The mean colour on the way is of_pixel @ mean + of_mean @ mean; contrast turns about its grey.
-        pivot = (1 - contrast) * (grey @ (of_pixel + of_mean)) * (link == CONTRAST)[:, None, None]
-        of_pixel, of_mean = links[rows, link] @ of_pixel, links[rows, link] @ of_mean + pivot
+    of_mean = torch.zeros_like(of_itself)
+    of_mean[:, CONTRAST] = (1 - contrast) * grey  # contrast turns about the mean colour's grey
+    # A link as 6x6: what it makes of a pixel's colour, above that of the mean colour, which the same link changes.
+    links = torch.cat([torch.cat([of_itself, of_mean], 3), torch.cat([torch.zeros_like(of_mean), of_itself + of_mean], 3)], 2)
+    first, second, third, fourth = links[torch.arange(len(draw.order))[:, None], draw.order].unbind(1)
     last = torch.where(draw.grey[:, None, None], grey, eye) * (torch.arange(3) != draw.dropped[:, None])[:, :, None]
-    return last @ torch.cat([of_pixel, of_mean], 2)
+    return last @ (fourth @ third @ second @ first)[:, :3]
 
 
 def colour_fused(x: Tensor, maps: Tensor, out: Tensor) -> None:

@@ -55,7 +55,7 @@ def _scaled_in_cache(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     else:
         scale, shift = scale.view(3, 1, 1), shift.view(3, 1, 1)
     for given, made in zip(given_frames, frames, strict=True):
-        made.copy_(given).mul_(scale).add_(shift)
+        torch.addcmul(shift, made.copy_(given), scale, out=made)
     return out
 
 
