@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mmssl import __version__
 from mmssl.data.index import open_corpus
-from mmssl.downstream.probe.retrieval import evaluate_retrieval
+from mmssl.downstream.probe.retrieval import compared_kinds, evaluate_retrieval
 from mmssl.downstream.probe.retrieval_protocols import find_protocol
 from mmssl.downstream.search.ann import check_ann
 from mmssl.downstream.search.answers import Answer, find
@@ -185,8 +185,8 @@ def retrieval_run(
     items = asked.read(annotations)
     loaded = load_run(run, step=step, device=device)
     space = choose_space(loaded.objectives, loaded.encoders, objective, device=device)
-    for kind in kinds or asked.kinds:
-        space.check(kind)
+    wanted = (kinds[0], kinds[1]) if kinds else None
+    compared_kinds(space, asked, wanted)  # before the folder is read
     corpus = open_corpus(folder, progress=progress)
     columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("clips"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
@@ -196,7 +196,7 @@ def retrieval_run(
             asked,
             items,
             corpus,
-            kinds=(kinds[0], kinds[1]) if kinds else None,
+            kinds=wanted,
             windows=windows,
             allow_missing=allow_missing,
             seed=loaded.config.seed,

@@ -43,6 +43,25 @@ class Side:
     cells: NDArray[np.float32] | None = None  # (N, K, D)
 
 
+def compared_kinds(space: JointSpace, protocol: Protocol, kinds: tuple[Kind, Kind] | None = None) -> tuple[Kind, Kind]:
+    """The two modalities that are compared: `kinds`, or the protocol's.
+
+    Raises:
+        InputError: the space does not join them, they are one, or one is text and the protocol has no captions.
+    """
+    first, second = kinds or protocol.kinds
+    if not {first, second} <= set(space.kinds):
+        raise InputError(
+            f"{'--modality' if kinds else protocol.name} compares {WORDS[first]} and {WORDS[second]}, and objective {space.name} joins "
+            f"{space.words()}; take a run that joins what is compared, or name two that this one joins by --modality {','.join(space.kinds)}"
+        )
+    if first == second:
+        raise InputError(f"retrieval of {WORDS[first]} by {WORDS[first]} is no cross-modal retrieval; name two modalities")
+    if "text" in (first, second) and not protocol.captions:
+        raise InputError(f"{protocol.name} has no captions; it compares {' and '.join(WORDS[kind] for kind in protocol.kinds)}")
+    return first, second
+
+
 def evaluate_retrieval(
     space: JointSpace,
     protocol: Protocol,
@@ -71,15 +90,9 @@ def evaluate_retrieval(
         on_plan: told how many clips will be decoded; `on_source` is called after each.
 
     Raises:
-        InputError: the space does not join the modalities, fewer or more clips than the protocol has, or fewer than two.
+        InputError: as `compared_kinds`; fewer or more clips than the protocol has, or fewer than two.
     """
-    first, second = kinds or protocol.kinds
-    for kind in (first, second):
-        space.check(kind)
-    if first == second:
-        raise InputError(f"retrieval of {WORDS[first]} by {WORDS[first]} is no cross-modal retrieval; name two modalities")
-    if "text" in (first, second) and not protocol.captions:
-        raise InputError(f"{protocol.name} has no captions; it compares {' and '.join(WORDS[kind] for kind in protocol.kinds)}")
+    first, second = compared_kinds(space, protocol, kinds)
     lost: Counter[str] = Counter()
     _check_count(protocol, items, "the list", lost, allow_missing)
     found = _match(items, sources, lost)
