@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
@@ -55,6 +57,15 @@ def test_claims_are_seen_silent_and_unseen(done):
     assert at == {0.7: "seen", 2.3: "seen", 3.75: "silent", 5.3: "unseen"}
     assert 0.6 < found.share_seen < 0.75
     assert "of the film is silent" in found.sentence()
+
+
+def test_what_has_no_place_is_not_claimed(tmp_path):
+    """A score alone points at nothing: heat begins above all that this film's maps show, so the film would claim and show nothing."""
+    film = planted(tmp_path / "film.mp4")
+    cold = replace(SCALE, low=1.5, high=2.0)
+    found = localize(film, tmp_path / "heat.mp4", fake_pairing(), calibration=cold, progress=False)
+    assert found.share_seen == 0.0
+    assert set(np.load(found.maps)["states"]) == {"silent", "unseen"}
 
 
 def test_silence_shows_no_heat_and_sound_does(done, tmp_path):

@@ -44,6 +44,7 @@ class Analysis:
     times: array[float] = field(default_factory=_numbers)  # seconds
     starts: array[float] = field(default_factory=_numbers)  # seconds at which the window of sound begins
     scores: array[float] = field(default_factory=_numbers)  # correspondence of the moment's picture and sound
+    peaks: array[float] = field(default_factory=_numbers)  # highest cosine of the moment's map, before any stereo prior
     levels: array[float] = field(default_factory=_numbers)  # dBFS of the window of sound
     kept: list[tuple[float, Features, Features]] = field(default_factory=list)  # time, picture, sound
 
@@ -54,13 +55,16 @@ class Analysis:
         return height, width
 
     def states(self, calibration: Calibration, *, smooth: float = 0.0) -> list[State]:
-        """What to claim at each moment: "silent" below `SILENCE`, else by the score against the threshold.
+        """What to claim at each moment: "silent" below `SILENCE`; "seen" where the score reaches the threshold and some place has heat.
 
-        Scores are averaged over `smooth` seconds before.
+        An objective that scores whole pictures can find that one fits the sound though no place of it stands out: then nothing can be
+        pointed at, and nothing is claimed. Scores and peaks are averaged over `smooth` seconds before.
         """
+        scores, peaks = (smooth_values(self.times, values, smooth) for values in (self.scores, self.peaks))
+        seen = (scores >= calibration.threshold) & ((peaks > calibration.low) | (calibration.origin == "none"))
         return [
-            "silent" if loud < SILENCE else "seen" if score >= calibration.threshold else "unseen"
-            for loud, score in zip(self.levels, smooth_values(self.times, self.scores, smooth), strict=True)
+            "silent" if loud < SILENCE else "seen" if claimed else "unseen"
+            for loud, claimed in zip(self.levels, seen, strict=True)
         ]
 
 
@@ -148,6 +152,7 @@ def analyse(
     keep, heard = rng_for(0, Purpose.EVALUATE, "kept moments"), 0
     for some in windows(film, pairing, fps=fps, seen=seen):
         cosines = pairing.maps(some.video, some.audio).mean(axis=1)  # a clip's frames share the moment
+        found.peaks.extend(cosines.max(axis=(1, 2)).astype(float).tolist())
         if stereo is not None:
             places = columns(pairing, seen, cosines.shape[2])
             cosines = cosines + np.stack([stereo.penalty(*span, places) for span in some.spans])[:, None]
