@@ -122,7 +122,8 @@ class MaskedVideoLm(Objective):
         metrics = metrics_of(told, self.size)
         metrics["hidden"] = told.used.sum() / (~self.hide.special[batch["text"]]).sum().clamp(min=1)
         if not self.training:  # asking the cells once more would be a fifth of a training step
-            wrong = self._tell(hidden, asked, cells[next_stranger(batch["source"])[0]])
+            with torch.no_grad():
+                wrong = self._tell(hidden, asked, cells[next_stranger(batch["source"])[0]])
             metrics |= {
                 "accuracy_wrong_video": wrong.mean(wrong.right),
                 "accuracy_wrong_video/chance": metrics["accuracy/chance"],
