@@ -121,7 +121,7 @@ class MaskedVideoLm(Objective):
         told = self._tell(hidden, asked, cells)
         metrics = metrics_of(told, self.size)
         metrics["hidden"] = told.used.sum() / (~self.hide.special[batch["text"]]).sum().clamp(min=1)
-        if not self.training:  # asking the cells once more would be a fifth of a training step
+        if not self.training:  # asking the cells once more would be about a tenth of a training step
             with torch.no_grad():
                 wrong = self._tell(hidden, asked, cells[next_stranger(batch["source"])[0]])
             metrics |= {
