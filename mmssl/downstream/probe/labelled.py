@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mmssl.types import InputError, Source
 
 SHOWN = 5  # names listed in a message
+OWN = ("folder", "csv")  # protocols of one's own clips; the others are published
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,18 @@ class Listing:
     mirrored: bool = True  # whether a clip seen in a mirror keeps its class
     problems: tuple[str, ...] = ()  # why this is not the whole protocol: a list of another length than published
     notes: tuple[str, ...] = ()  # what a reader of the figures should know
+
+    @property
+    def shared_groups(self) -> tuple[str, ...]:
+        """Which groups are both learnt from and tested on, a sentence for each split that has such."""
+        found = []
+        for split in self.splits:
+            sides = ({self.items[place].group for place in part} for part in ((*split.train, *split.validation), split.test))
+            both = sorted(set.intersection(*sides))
+            if both:
+                groups = "1 group" if len(both) == 1 else f"{len(both)} groups"
+                found.append(f"split {split.name} of {self.title} has {groups} both to learn from and to test on ({_some(both)})")
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,33 +145,34 @@ def keep(listing: Listing, places: Sequence[int]) -> Listing:
 
     items = tuple(listing.items[place] for place in places)
     splits = tuple(Split(split.name, of(split.train), of(split.test), of(split.validation)) for split in listing.splits)
-    check_splits(items, splits, listing.classes, listing.multi_label, listing.title)
-    return replace(listing, items=items, splits=splits)
+    kept = replace(listing, items=items, splits=splits)
+    check_splits(kept)
+    return kept
 
 
-def check_splits(items: Sequence[Item], splits: Sequence[Split], classes: Sequence[str], multi_label: bool, title: str) -> None:
-    """Raise `InputError` unless each split can be learnt from and tested, and no group is on both sides."""
-    for split in splits:
+def check_splits(listing: Listing) -> None:
+    """Raise `InputError` unless each split can be learnt from and tested, and, of one's own clips, no group is on both sides.
+
+    Published splits are what they are: where groups, told from names, are on both sides, the figures say so.
+    """
+    items, title = listing.items, listing.title
+    for split in listing.splits:
         learnt = (*split.train, *split.validation)
         if not learnt or not split.test:
             raise InputError(
                 f"split {split.name} of {title} has {len(learnt)} clips to learn from and {len(split.test)} to test on"
             )
-        both = {items[place].group for place in learnt} & {items[place].group for place in split.test}
-        if both:
-            raise InputError(
-                f"split {split.name} of {title} has {len(both)} groups both to learn from and to test on ({_some(sorted(both))}): "
-                f"clips of one recording would give the answer away"
-            )
         known = {label for place in learnt for label in items[place].labels}
-        if len(known) < 2 and not multi_label:
+        if len(known) < 2 and not listing.multi_label:
             raise InputError(f"split {split.name} of {title} has {len(known)} class to learn; a probe needs at least 2")
         unknown = {label for place in split.test for label in items[place].labels} - known
-        if unknown and not multi_label:  # of many labels some may be rare; mAP says how many classes it is over
-            names = _some([classes[label] for label in sorted(unknown)])
+        if unknown and not listing.multi_label:  # of many labels some may be rare; mAP says how many classes it is over
+            names = _some([listing.classes[label] for label in sorted(unknown)])
             raise InputError(
                 f"split {split.name} of {title} tests {len(unknown)} classes that it has no clip to learn from: {names}"
             )
+    if listing.protocol in OWN and listing.shared_groups:
+        raise InputError(f"{listing.shared_groups[0]}: clips of one recording would give the answer away")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -127,11 +127,11 @@ def _listing(
     parts = [rows[place][2] for place in kept]
     if any(parts):
         splits = (Split("1", _places(parts, "train"), _places(parts, "test") or _places(parts, "val"), _validation(parts)),)
-        check_splits(items, splits, classes, multi_label, title)
     else:
         splits = cross_validation(items, classes, folds=cutting.folds, seed=cutting.seed)
-        check_splits(items, splits, classes, multi_label, title)
-    return Listing(protocol, title, classes, items, splits, multi_label=multi_label, notes=tuple(notes))
+    listing = Listing(protocol, title, classes, items, splits, multi_label=multi_label, notes=tuple(notes))
+    check_splits(listing)
+    return listing
 
 
 def _places(parts: Sequence[str], wanted: str) -> tuple[int, ...]:

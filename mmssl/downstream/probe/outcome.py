@@ -37,7 +37,7 @@ def outcome(result: Result, bench: Bench) -> dict[str, Any]:
             {"name": split.name, "learnt_from": len({*split.train, *split.validation}), "tested_on": len(split.test)}
             for split in result.splits
         ],
-        "notes": [*listing.problems, *listing.notes, *_cut(result)],
+        "notes": [*listing.problems, *listing.notes, *listing.shared_groups, *_cut(result)],
         "stream": "audio" if bench.cut.sound else "video",
         "views": bench.views,
         "seed": bench.seed,

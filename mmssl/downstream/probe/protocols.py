@@ -134,7 +134,7 @@ def _with_files(listing: Listing, corpus: Manifest, stream: Stream, allow_missin
     for place, item in enumerate(listing.items):
         name = finder.find(item.name)
         if name is None:
-            missing[item.name] = "no such file"
+            missing[item.name] = "no such file, or one more link to a file that is there"
         elif name in corpus.rejected:
             missing[item.name] = corpus.rejected[name]
         else:

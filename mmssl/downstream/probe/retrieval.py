@@ -191,7 +191,7 @@ def _match(items: Sequence[Item], sources: Iterable[Source], lost: Counter[str])
     for item in items:
         name = next((name for name in (*item.names, item.film) if name in by_name), None)
         if name is None:
-            lost["no such file"] += 1
+            lost["no such file, or one more link to a file that is there"] += 1
             continue
         if len(by_name[name]) > 1:
             places = " and ".join(str(source.path) for source in by_name[name][:2])
