@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageColor
 
 from mmssl.downstream.probe import embed, finetune, probes
 from mmssl.downstream.probe.attentive import AttentiveHead
+from mmssl.downstream.probe.chart import TRAINED, write_chart
 from mmssl.downstream.probe.clips import Cut, cut_of, even_starts, random_start, read_views
 from mmssl.downstream.probe.embed import extract, pooled, tokens
 from mmssl.downstream.probe.fitting import Recipe, batches, layers_of, learning_rate, parameter_groups
@@ -382,6 +384,20 @@ def test_what_fails_in_decoding_is_loud_too(films, monkeypatch):
     assert found["contenders"][0]["figures"]["top1"]["value"] == 1.0  # features still belong to their clips
 
 
+def test_a_chart_has_the_trained_figure_in_its_own_colour_where_its_value_is(tmp_path):
+    def centre_of_the_colour(value):
+        """Where, as a share of the width, the pixels of the trained encoder's colour lie in the middle."""
+        entry = {"value": value, "low": value - 0.1, "high": value + 0.1}
+        contenders = [{"name": name, "variant": "", "figures": {"top1": entry}} for name in ("trained", "random init")]
+        found = {"probe": "knn", "set": "x", "classes": 2, "views": 1, "splits": [{"tested_on": 9}], "contenders": contenders}
+        pixels = np.asarray(Image.open(write_chart(found, tmp_path / "chart.png")).convert("RGB")).astype(int)
+        return np.median(np.nonzero(np.abs(pixels - np.array(ImageColor.getrgb(TRAINED))).sum(2) < 12)[1]) / pixels.shape[1]
+
+    low, high = centre_of_the_colour(0.2), centre_of_the_colour(0.7)
+    scale = 0.8  # of the width, at least, is the scale from 0 to 1
+    assert 0.5 * scale * 0.9 < high - low < 0.5
+
+
 def test_the_command(films, tmp_path):
     """A run of one step, as a user would probe it; and what a user may get wrong."""
     from typer.testing import CliRunner
@@ -405,8 +421,12 @@ def test_the_command(films, tmp_path):
     run = tmp_path / "run"
     start_run(resolve(config), run, display=False)
     app, runner = build_app(), CliRunner(env={"COLUMNS": "200"})
-    done = runner.invoke(app, ["probe", "knn", str(run), str(films), "--clips", "2", "--group", "([^/]+_g[0-9]+)_c", "--k", "3"])
+    chart = tmp_path / "chart.png"
+    probing = ["probe", "knn", str(run), str(films), "--clips", "2", "--group", "([^/]+_g[0-9]+)_c", "--k", "3"]
+    done = runner.invoke(app, [*probing, "--plot", str(chart)])
     assert done.exit_code == 0, done.output
+    with Image.open(chart) as picture:
+        assert picture.format == "PNG" and picture.width > 800
     assert "read as folder" in done.output and "colour histogram, k = 3" in done.output
     content = json.loads((run / "probe-knn-clips-video.json").read_text())
     assert content["clips"]["used"] == 12 and content["step"] == 1 and content["role"] == "video"
@@ -416,6 +436,7 @@ def test_the_command(films, tmp_path):
         (["--k", "many"], "separated by commas"),
         (["--out", str(tmp_path)], "cannot be written"),
         (["--protocol", "imagenet"], "there is no protocol"),
+        (["--plot", "chart.jpg"], "ends in .png"),
     ):
         bad = runner.invoke(app, ["probe", "knn", str(run), str(films), *arguments])
         assert isinstance(bad.exception, InputError) and why in str(bad.exception), arguments

@@ -34,6 +34,7 @@ Folds = Annotated[int, typer.Option(min=2, help="Of your own clips without split
 MinFiles = Annotated[int, typer.Option(min=0, help="Of your own clips: leave classes with fewer files out.")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Be content with the clips that are there, and say so.")]
 Out = Annotated[Path | None, typer.Option(help="JSON file for the figures; default: in the run.")]
+Plot = Annotated[Path | None, typer.Option(help="Write a chart of the figures with their intervals (.png).")]
 Seed = Annotated[int, typer.Option(min=0, help="Of folds, validation parts and trained heads.")]
 Step = Annotated[int | None, typer.Option(help="Checkpoint to use; default: the newest.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
@@ -51,6 +52,7 @@ def perform(
     folds: int,
     min_files: int,
     allow_missing: bool,
+    plot: Path | None,
     seed: int,
     **more: Any,
 ) -> None:
@@ -60,8 +62,11 @@ def perform(
     from mmssl.downstream.probe.lists_own import Cutting
     from mmssl.downstream.probe.outcome import outcome_table, warnings_of
     from mmssl.downstream.probe.protocols import Request
+    from mmssl.types import InputError
     from mmssl.usage import probe_run
 
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise InputError(f"--plot names a PNG file and ends in .png, got {plot}")
     cutting = Cutting(folds=folds, group=group, min_files=min_files, seed=seed)
     request = Request(data, protocol, lists, split, allow_missing, cutting)
     found = probe_run(run, request, method, allow_missing=allow_missing, seed=seed, **more)
@@ -71,6 +76,10 @@ def perform(
     for line in warnings_of(found):
         console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(found["file"], highlight=False, markup=False, soft_wrap=True)
+    if plot is not None:
+        from mmssl.downstream.probe.chart import write_chart
+
+        console.print(f"chart: {write_chart(found, plot)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def numbers(text: str, option: str, kind: Callable[[str], Any]) -> list[Any]:

@@ -47,16 +47,25 @@ def outcome(result: Result, bench: Bench) -> dict[str, Any]:
     }
 
 
-def outcome_table(found: Mapping[str, Any]) -> Table:
-    """A row for each contender and figure, with its interval and how much better the trained encoder is."""
+def title(found: Mapping[str, Any]) -> str:
+    """What was asked of what, in a line."""
     splits = found["splits"]
     tested = (
         f"{splits[0]['tested_on']} clips"
         if len(splits) == 1
         else f"{len(splits)} splits, {sum(s['tested_on'] for s in splits)} tests"
     )
-    title = f"{found['probe']} on {found['set']}: {found['classes']} classes, {tested}, {found['views']} views a clip"
-    table = Table(title=title, title_justify="left")
+    return f"{found['probe']} on {found['set']}: {found['classes']} classes, {tested}, {found['views']} view{'s' * (found['views'] > 1)} a clip"
+
+
+def called(contender: Mapping[str, Any]) -> str:
+    """What a contender of `outcome` is called in a table."""
+    return f"{contender['name']}, {contender['variant']}" if contender["variant"] else contender["name"]
+
+
+def outcome_table(found: Mapping[str, Any]) -> Table:
+    """A row for each contender and figure, with its interval and how much better the trained encoder is."""
+    table = Table(title=title(found), title_justify="left")
     table.add_column("features")
     for name in ("figure", "value", "95 % interval", "groups", "trained minus this"):
         table.add_column(name, justify="right")
@@ -93,7 +102,7 @@ def _cut(result: Result) -> Iterator[str]:
 
 def _rows(found: Mapping[str, Any]) -> Iterator[list[str]]:
     for contender in found["contenders"]:
-        name = f"{contender['name']}, {contender['variant']}" if contender["variant"] else contender["name"]
+        name = called(contender)
         for measure, figure in contender["figures"].items():
             better = figure.get("trained_minus_this")
             by = "" if better is None else f"{better['value']:+.3f} ({better['low']:+.3f} to {better['high']:+.3f})"
