@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageColor
+from PIL import Image
 
 from mmssl.downstream.probe import embed, finetune, probes
 from mmssl.downstream.probe.attentive import AttentiveHead
-from mmssl.downstream.probe.chart import TRAINED, write_chart
 from mmssl.downstream.probe.clips import Cut, cut_of, even_starts, random_start, read_views
 from mmssl.downstream.probe.embed import extract, pooled, tokens
 from mmssl.downstream.probe.fitting import Recipe, batches, layers_of, learning_rate, parameter_groups
@@ -382,20 +381,6 @@ def test_what_fails_in_decoding_is_loud_too(films, monkeypatch):
     assert result.trials[0].scores[0].shape[1] == 2
     found = outcome(result, Bench(labelled, encoder, BlindEncoder(), views=5))
     assert found["contenders"][0]["figures"]["top1"]["value"] == 1.0  # features still belong to their clips
-
-
-def test_a_chart_has_the_trained_figure_in_its_own_colour_where_its_value_is(tmp_path):
-    def centre_of_the_colour(value):
-        """Where, as a share of the width, the pixels of the trained encoder's colour lie in the middle."""
-        entry = {"value": value, "low": value - 0.1, "high": value + 0.1}
-        contenders = [{"name": name, "variant": "", "figures": {"top1": entry}} for name in ("trained", "random init")]
-        found = {"probe": "knn", "set": "x", "classes": 2, "views": 1, "splits": [{"tested_on": 9}], "contenders": contenders}
-        pixels = np.asarray(Image.open(write_chart(found, tmp_path / "chart.png")).convert("RGB")).astype(int)
-        return np.median(np.nonzero(np.abs(pixels - np.array(ImageColor.getrgb(TRAINED))).sum(2) < 12)[1]) / pixels.shape[1]
-
-    low, high = centre_of_the_colour(0.2), centre_of_the_colour(0.7)
-    scale = 0.8  # of the width, at least, is the scale from 0 to 1
-    assert 0.5 * scale * 0.9 < high - low < 0.5
 
 
 def test_the_command(films, tmp_path):

@@ -22,6 +22,10 @@ LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of grey
 CACHED = 2**18  # float32 numbers: 1 MiB
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # the numbering of ColourDraw.order
 
+_EYE = np.eye(3, dtype=np.float32)
+_GREY = np.tile(np.array(LUMA, np.float32), (3, 1))  # every row gives grey
+_CROSS = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.float32) / np.float32(math.sqrt(3))  # product with the grey axis
+
 
 class ColourDraw(NamedTuple):
     """One draw for each of N clips, on the host."""
@@ -60,20 +64,23 @@ def _chain(clip: Tensor, draw: ColourDraw, row: int) -> Tensor:
 
 
 def colour_maps(draw: ColourDraw) -> Tensor:
-    """Each clip's whole chain as `A @ rgb + B @ mean`, `mean` being the clip's mean colour -> (N, 3, 6): A beside B, on the host."""
-    eye = torch.eye(3)
-    grey = torch.tensor(LUMA).expand(3, 3)  # every row gives grey
-    contrast, saturation = draw.contrast[:, None, None], draw.saturation[:, None, None]
-    of_itself = torch.stack(
-        [eye * draw.brightness[:, None, None], eye * contrast, eye * saturation + grey * (1 - saturation), _turn(draw.hue)], 1
-    )
-    of_mean = torch.zeros_like(of_itself)
-    of_mean[:, CONTRAST] = (1 - contrast) * grey  # contrast turns about the mean colour's grey
-    # A link as 6x6: what it makes of a pixel's colour, above that of the mean colour, which the same link changes.
-    links = torch.cat([torch.cat([of_itself, of_mean], 3), torch.cat([torch.zeros_like(of_mean), of_itself + of_mean], 3)], 2)
-    first, second, third, fourth = links[torch.arange(len(draw.order))[:, None], draw.order].unbind(1)
-    last = torch.where(draw.grey[:, None, None], grey, eye) * (torch.arange(3) != draw.dropped[:, None])[:, :, None]
-    return last @ (fourth @ third @ second @ first)[:, :3]
+    """Each clip's whole chain as `A @ rgb + B @ mean`, `mean` being the clip's mean colour -> float32 (N, 3, 6): A beside B, on the host.
+
+    Reckoned in NumPy, whose calls take a quarter of the time of torch's for so few numbers.
+    """
+    brightness, contrast, saturation = (value.numpy()[:, None, None] for value in draw[:3])
+    links = np.zeros((len(contrast), 4, 6, 6), np.float32)  # what a link makes of a pixel's colour, above that of the mean colour
+    of_itself, of_mean, meanwhile = links[:, :, :3, :3], links[:, :, :3, 3:], links[:, :, 3:, 3:]
+    of_itself[:, BRIGHTNESS] = _EYE * brightness
+    of_itself[:, CONTRAST] = _EYE * contrast
+    of_itself[:, SATURATION] = _EYE * saturation + _GREY * (1 - saturation)
+    of_itself[:, HUE] = _turn(draw.hue.numpy())
+    of_mean[:, CONTRAST] = (1 - contrast) * _GREY  # contrast turns about the mean colour's grey
+    meanwhile[:] = of_itself + of_mean  # the same link changes the mean colour
+    rows = np.arange(len(links))
+    first, second, third, fourth = (links[rows, which] for which in draw.order.numpy().T)
+    last = np.where(draw.grey.numpy()[:, None, None], _GREY, _EYE) * (np.arange(3) != draw.dropped.numpy()[:, None])[:, :, None]
+    return torch.from_numpy((last @ (fourth @ third @ second @ first)[:, :3]).astype(np.float32, copy=False))
 
 
 def colour_fused(x: Tensor, maps: Tensor, out: Tensor) -> None:
@@ -123,11 +130,8 @@ def _fused_in_cache(clip: Tensor, maps: Tensor, out: Tensor) -> None:
             torch.clamp(turned, 0, 1, out=out[part])
 
 
-def _turn(hue: Tensor) -> Tensor:
+def _turn(hue: np.ndarray) -> np.ndarray:
     """Rotations (N, 3, 3) of RGB about the grey axis by `hue` turns (Rodrigues' formula)."""
-    angle = hue * (2 * math.pi)
-    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    eye = torch.eye(3, device=hue.device)
-    third = torch.full((3, 3), 1 / 3, device=hue.device)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=hue.device) / math.sqrt(3)
-    return cosine * eye + (1 - cosine) * third + sine * cross
+    angle = hue[:, None, None] * np.float32(2 * math.pi)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return cosine * _EYE + (1 - cosine) / 3 + sine * _CROSS

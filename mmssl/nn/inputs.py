@@ -19,7 +19,7 @@ IMAGENET = (
 KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))  # of torchvision's video weights
 
 LARGE = 2**23  # numbers of 4 bytes: 32 MiB
-CACHED = 2**19  # numbers that stay in a CPU's cache between two operations
+CACHED = 2**20  # numbers that stay in a CPU's cache between two operations
 
 
 class NormalizePictures(nn.Module):
