@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Callable
@@ -66,6 +67,15 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except (RunError, Interrupted) as reason:  # the run itself says what happened and how to go on
         print(f"mmssl: {reason}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(
+            f"mmssl: the disk is full{where}; what was there before is whole; make room, then run the command again",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         print("mmssl: interrupted", file=sys.stderr)

@@ -7,6 +7,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from mmssl.types import InputError
+
+ELSEWHERE = "name a place of yours with --out"
+
 
 def write_aside(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
@@ -49,6 +53,31 @@ def make_folder_aside(path: Path, fill: Callable[[Path], None]) -> None:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     sync(path.parent)
+
+
+def check_file(file: Path, instead: str = "name another place") -> None:
+    """Before hours of work rather than behind them: may `file` be written? Makes nothing.
+
+    Raises `InputError`, which ends in `instead`, if it is a folder, or lies where nothing can be written.
+    """
+    if file.is_dir():
+        raise InputError(f"{file} cannot be written: it is a folder; {instead}")
+    _check_parent(file, instead)
+
+
+def check_folder(folder: Path, instead: str = "name another place") -> None:
+    """The same for a folder, which may be there or not. Raises `InputError` if it is a file, or nothing can be written there."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} cannot be a folder to write to: it is a file; {instead}")
+    _check_parent(folder / "anything", instead, folder)
+
+
+def _check_parent(file: Path, instead: str, named: Path | None = None) -> None:
+    there = next(parent for parent in file.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise InputError(f"{named or file} cannot be written: {there} is a file; {instead}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{named or file} cannot be written: {there} is not yours to write to, or read-only; {instead}")
 
 
 def sync(path: Path) -> None:

@@ -23,7 +23,7 @@ from mmssl.downstream.probe.jhmdb import JhmdbFigures, evaluate_jhmdb, open_jhmd
 from mmssl.downstream.probe.trackers import BASELINES, Tracker, by_features
 from mmssl.downstream.propagate import Propagation
 from mmssl.downstream.track_film import Tracked, check_out, track_film
-from mmssl.files import write_aside
+from mmssl.files import ELSEWHERE, check_folder, write_aside
 from mmssl.run import Run, load_run
 from mmssl.types import InputError, MediaError
 
@@ -99,6 +99,7 @@ def davis_run(
     Raises:
         InputError: the data are not the benchmark, or the run cannot track.
     """
+    check_folder(out or run, ELSEWHERE)
     davis = open_davis(root, year, allow_missing=allow_missing)
     loaded, trackers = _trackers(run, settings, short_side, objective, step, device, baselines)
     with _bar("measuring", "frames", davis.frames * len(trackers), progress) as (bar, task):
@@ -131,6 +132,7 @@ def jhmdb_run(
     Raises:
         InputError: the data are not the benchmark, or the run cannot track.
     """
+    check_folder(out or run, ELSEWHERE)
     jhmdb = open_jhmdb(root, allow_missing=allow_missing)
     loaded, trackers = _trackers(run, settings, None, objective, step, device, baselines)
     with _bar("measuring", "videos", len(jhmdb.videos), progress) as (bar, task):

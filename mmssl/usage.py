@@ -6,7 +6,6 @@ The commands and the demo stand on these; they join a run folder (config, data, 
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from mmssl.downstream.localize import Localization, Options, localize
 from mmssl.downstream.pairing import Corresponds, Pairing, choose, pair
 from mmssl.downstream.report import Examples, read_data, write_report
 from mmssl.downstream.spaces import Kind, check_kind
+from mmssl.files import ELSEWHERE, check_file
 from mmssl.objectives.base import Judges
 from mmssl.run import Run, corpora_of, load_run
 from mmssl.training.log import METRICS_FILE, read_metrics
@@ -92,6 +92,8 @@ def evaluate_run(
     able = [name for name, objective in loaded.objectives.items() if isinstance(objective, Corresponds | Judges)]
     if not able:
         raise InputError(f"no objective of {run} ({', '.join(loaded.objectives)}) can be evaluated on its own")
+    place = evaluation_path(run, None if data is None else data.stem)
+    check_file(place, "copy the run to a folder of yours")
     parts = parts_of(loaded)
     motion = any(objective.views.needs_motion for objective in loaded.objectives.values())
     other = None if data is None else list(open_corpus(data, motion=motion))
@@ -107,7 +109,7 @@ def evaluate_run(
                 raise InputError(f"{run} held no sources out (holdout: 0); name data to evaluate on")
             figures |= _stream_figures(loaded, names, part, other or part.held_out, clips=clips, device=device, bar=bar)
     content = {"step": loaded.step, "data": str(data) if data else "held out", "objectives": figures}
-    write_evaluation(evaluation_path(run, None if data is None else data.stem), content)
+    write_evaluation(place, content)
     return content
 
 
@@ -232,6 +234,8 @@ def report_run(
         InputError: the folder holds no run.
     """
     loaded = load_run(run, step=step, device=device)
+    page = out or run / "report.html"
+    check_file(page, ELSEWHERE)
     pairings = pairings_of(loaded, device=device)
     evaluation = read_evaluation(run)
     parts: dict[str, Parts] = {}
@@ -247,7 +251,7 @@ def report_run(
         for pairing in pairings
     }
     return write_report(
-        out or run / "report.html",
+        page,
         title=run.resolve().name,
         step=loaded.step,
         config=loaded.config.dump(),
@@ -305,7 +309,7 @@ def probe_run(
         raise InputError(f"{run} has no encoder of pictures or sound called {role!r}; it has {', '.join(streams) or 'none'}")
     kinds = set(streams.values())
     known = streams[role] if role else next(iter(kinds)) if len(kinds) == 1 else None
-    _writable(out or run / "probe.json")
+    check_file(out or run / "probe.json", ELSEWHERE)
     labelled, found, stream = open_labelled(request, known)
     chosen = role or next((name for name, kind in streams.items() if kind == stream), None)
     if chosen is None:
@@ -353,15 +357,3 @@ def _untrained(run: Run, role: str) -> Encoder:
         for name, values in resolved["encoders"].items()
     }
     return RunConfig({**resolved, "seed": run.config.seed + 1, "encoders": encoders}).build_encoders()[role].eval()
-
-
-def _writable(file: Path) -> None:
-    """Before hours of work, not behind them."""
-    try:
-        if file.is_dir():
-            raise IsADirectoryError(f"{file} is a folder")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
-    except OSError as error:
-        raise InputError(f"{file} cannot be written ({error}); name a file in a folder of yours with --out") from error

@@ -16,6 +16,7 @@ from mmssl.downstream.pairing import Pairing, choose, pair
 from mmssl.downstream.probe.localization import probe_localization
 from mmssl.downstream.probe.localization_sets import read_soundnet_set, read_vggss_set
 from mmssl.downstream.probe.localization_toyworld import probe_toyworld
+from mmssl.files import ELSEWHERE, check_file
 from mmssl.run import load_run
 from mmssl.types import InputError
 
@@ -53,6 +54,8 @@ def probe_localization_run(
         InputError: the run cannot localize, or the data are not those of the protocol.
     """
     loaded = load_run(run, step=step, device=device)
+    place = out or run / f"probe-{data}{'-extended' if extended else ''}.json"
+    check_file(place, ELSEWHERE)
     name = choose(loaded.objectives, objective)
     pairing, scale = pair(name, loaded.objectives[name], loaded.encoders, device=device), read_calibration(run, name)
     columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("clips"), TimeRemainingColumn())
@@ -65,7 +68,6 @@ def probe_localization_run(
 
         found = _measured(pairing, root, data, extended, allow_missing, scale, loaded.config.seed, started)
     content = {"step": loaded.step, "objective": name, "root": str(root), **found}
-    place = out or run / f"probe-{data}{'-extended' if extended else ''}.json"
     return content, write_evaluation(place, content)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmssl.commands._places import new_file
+
 if TYPE_CHECKING:
     from mmssl.usage_localization import Data
 
@@ -16,7 +18,7 @@ World = Annotated[Path, typer.Argument(help="Folder of a toy world, with its gro
 Extended = Annotated[bool, typer.Option("--extended", help="With the pairs whose sound has no source in view.")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Be content with the clips that are there, and say so.")]
 Chosen = Annotated[str | None, typer.Option(help="Which objective of the run; default: the first that localizes.")]
-Out = Annotated[Path | None, typer.Option(help="JSON file for the figures; default: in the run.")]
+Out = Annotated[Path | None, typer.Option(help="JSON file for the figures; default: in the run.", callback=new_file)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout, and nothing else.")]
 Step = Annotated[int | None, typer.Option(help="Checkpoint to use; default: the newest.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmssl.commands._places import new_file
+
 if TYPE_CHECKING:
     from mmssl.downstream.probe.probes import Bench, Result
 
@@ -33,8 +35,8 @@ Group = Annotated[
 Folds = Annotated[int, typer.Option(min=2, help="Of your own clips without splits: folds of the cross-validation.")]
 MinFiles = Annotated[int, typer.Option(min=0, help="Of your own clips: leave classes with fewer files out.")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Be content with the clips that are there, and say so.")]
-Out = Annotated[Path | None, typer.Option(help="JSON file for the figures; default: in the run.")]
-Plot = Annotated[Path | None, typer.Option(help="Write a chart of the figures with their intervals (.png).")]
+Out = Annotated[Path | None, typer.Option(help="JSON file for the figures; default: in the run.", callback=new_file)]
+Plot = Annotated[Path | None, typer.Option(help="Write a chart of the figures with their intervals (.png).", callback=new_file)]
 Seed = Annotated[int, typer.Option(min=0, help="Of folds, validation parts and trained heads.")]
 Step = Annotated[int | None, typer.Option(help="Checkpoint to use; default: the newest.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]

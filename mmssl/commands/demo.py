@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from mmssl.commands._places import new_folder
+
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the toy world, the run, the heatmap video and the report.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the toy world, the run, the heatmap video and the report.", callback=new_folder)
+    ] = Path("demo"),
     minutes: Annotated[float, typer.Option(help="How long it may take in all; the training gets what is left.")] = 8.0,
     seed: Annotated[int, typer.Option(help="Of the initial weights and of all draws.")] = 0,
 ) -> None:

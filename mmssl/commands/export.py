@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmssl.commands._places import new_folder
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run, or one that was exported before.")],
-    out: Annotated[Path, typer.Argument(help="New folder.")],
+    out: Annotated[Path, typer.Argument(help="New folder.", callback=new_folder)],
     role: Annotated[list[str] | None, typer.Option(help="Encoder to take, may be repeated; default: all of the run.")] = None,
     formats: Annotated[
         list[str] | None,

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from mmssl.commands._places import new_folder
+
 
 def features(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
     folder: Annotated[Path, typer.Argument(help="Folder of clips or texts, or a manifest written by `mmssl index`.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the Parquet parts; an interrupted one is gone on with.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder for the Parquet parts; an interrupted one is gone on with.", callback=new_folder)
+    ],
     modality: Annotated[
         str | None, typer.Option(help="video, audio, text or flow, separated by commas; default: all that the objective reads.")
     ] = None,

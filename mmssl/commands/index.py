@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmssl.commands._places import new_file
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
 
 def index(
     folder: Annotated[Path, typer.Argument(help="Folder of media files, or of text files; subfolders and links are followed.")],
-    out: Annotated[Path | None, typer.Option(help="The manifest (.parquet). Default: a file in your cache folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The manifest (.parquet). Default: a file in your cache folder.", callback=new_file)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON on stdout.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Probing processes. Default: one for each core.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one file may take (more above 100 MB).")] = 30.0,

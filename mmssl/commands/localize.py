@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
+from mmssl.commands._places import new_file
+
 
 def localize(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
     video: Annotated[Path, typer.Argument(help="Any film with picture and sound.")],
     out: Annotated[
-        Path, typer.Argument(help="Heatmap film to write (.mp4), with .npz and .json beside it; or a .json, without film.")
+        Path,
+        typer.Argument(
+            help="Heatmap film to write (.mp4), with .npz and .json beside it; or a .json, without film.", callback=new_file
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the .json on stdout, and nothing else.")] = False,
     sources: Annotated[int, typer.Option(help="Look for so many sources and give each a map and a colour; 0: one map.")] = 0,

@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
+from mmssl.commands._places import new_folder
+
 
 def prepare(
     folder: Annotated[Path, typer.Argument(help="Folder of films.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the small films; new, empty, or one that this command began.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder for the small films; new, empty, or one that this command began.", callback=new_folder)
+    ],
     short_side: Annotated[
         int, typer.Option(help="Pixels of the picture's shorter side: a little more than the crops need.")
     ] = 128,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mmssl.commands._places import new_folder
 from mmssl.commands._tracking import (
     AllowMissing,
     Baselines,
@@ -26,9 +27,14 @@ def davis(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
     root: Annotated[Path, typer.Argument(help="DAVIS as downloaded: JPEGImages/480p, Annotations/480p, ImageSets.")],
     year: Annotated[int, typer.Option(help="2017: each object by itself, 30 sequences; 2016: one object, 20 sequences.")] = 2017,
-    out: Annotated[Path | None, typer.Option(help="Folder for davis-YEAR.json and .csv; default: the run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for davis-YEAR.json and .csv; default: the run.", callback=new_folder)
+    ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Folder for the masks found, TRACKER/SEQUENCE/00000.png, as the official tools read them.")
+        Path | None,
+        typer.Option(
+            help="Folder for the masks found, TRACKER/SEQUENCE/00000.png, as the official tools read them.", callback=new_folder
+        ),
     ] = None,
     baselines: Baselines = True,
     allow_missing: AllowMissing = False,

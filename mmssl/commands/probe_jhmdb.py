@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mmssl.commands._places import new_folder
 from mmssl.commands._tracking import (
     AllowMissing,
     Baselines,
@@ -25,7 +26,9 @@ from mmssl.commands._tracking import (
 def jhmdb(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
     root: Annotated[Path, typer.Argument(help="JHMDB as downloaded: Rename_Images, joint_positions, splits.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for jhmdb.json and .csv; default: the run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for jhmdb.json and .csv; default: the run.", callback=new_folder)
+    ] = None,
     baselines: Baselines = True,
     allow_missing: AllowMissing = False,
     memory: Memory = 20,

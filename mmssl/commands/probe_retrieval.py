@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmssl.commands._places import new_file
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -24,7 +26,7 @@ def retrieval(
         bool,
         typer.Option("--allow-missing", help="Go on without clips that are not there; no figure then bears the protocol's name."),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures; default: in the run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures; default: in the run.", callback=new_file)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     objective: Annotated[
         str | None, typer.Option(help="Which objective of the run; default: the first that joins two modalities.")
@@ -43,9 +45,10 @@ def retrieval(
 
     from rich.console import Console
 
-    from mmssl.files import write_aside
+    from mmssl.files import ELSEWHERE, check_file, write_aside
     from mmssl.search import retrieval_run
 
+    check_file(out or run / "retrieval.json", ELSEWHERE)
     wanted = [part.strip() for part in (modality or "").split(",") if part.strip()]
     found = retrieval_run(
         run,

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from mmssl.commands._places import new_file
+
 
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    out: Annotated[Path | None, typer.Option(help="Page to write. Default: report.html in the run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Page to write. Default: report.html in the run.", callback=new_file)] = None,
     clips: Annotated[
         int, typer.Option(min=2, help="Held-out sources for the figures, where they were not measured before.")
     ] = 300,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmssl.commands._places import new_file, new_folder
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,7 +24,7 @@ search = typer.Typer(
 def index(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
     folder: Annotated[Path, typer.Argument(help="Folder of media, or a manifest written by `mmssl index`.")],
-    db: Annotated[Path, typer.Argument(help="Folder of the index, new or one to bring up to date.")],
+    db: Annotated[Path, typer.Argument(help="Folder of the index, new or one to bring up to date.", callback=new_folder)],
     modality: Annotated[
         str | None, typer.Option(help="Which to index, separated by commas; default: those that the objective joins.")
     ] = None,
@@ -101,7 +103,7 @@ def query(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     sheet: Annotated[
-        Path | None, typer.Option(help="Write a contact sheet (.png): pictures, sounds and times of the hits.")
+        Path | None, typer.Option(help="Write a contact sheet (.png): pictures, sounds and times of the hits.", callback=new_file)
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Where the run is now, if it has moved.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from mmssl.commands._places import new_file
+
 
 def tokenizer(
     sources: Annotated[
         list[Path],
         typer.Argument(metavar="FOLDER_OR_FILES...", help="Folders of clips or text, manifests, text or subtitle files."),
     ],
-    out: Annotated[Path, typer.Argument(help="Where the tokenizer goes (.json).")],
+    out: Annotated[Path, typer.Argument(help="Where the tokenizer goes (.json).", callback=new_file)],
     size: Annotated[int, typer.Option(min=32, help="Tokens at most; fewer where the corpus does not give so many.")] = 8000,
     cased: Annotated[bool, typer.Option("--cased", help="Keep upper case and accents apart.")] = False,
     kind: Annotated[str, typer.Option(help="Of folders: media, text, or auto (text where there is no media).")] = "auto",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmssl.commands._places import new_folder
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def toyworld(
-    out: Annotated[Path, typer.Argument(help="Folder for the corpus; new, empty, or one that this command began.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder for the corpus; new, empty, or one that this command began.", callback=new_folder)
+    ],
     clips: Annotated[int, typer.Option(help="How many clips. More than there are: the rest is added.")] = 1000,
     seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 0,
     difficulty: Annotated[

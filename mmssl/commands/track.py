@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from mmssl.commands._places import new_folder
 from mmssl.commands._tracking import Device, Memory, Objective, Radius, Step, Temperature, Top, WholeFirst, propagation
 
 
 def track(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run, best of colorize or contrastive_random_walk.")],
     video: Annotated[Path, typer.Argument(help="Any film, or a folder of pictures in the order of their names.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.", callback=new_folder)],
     mask: Annotated[
         Path | None, typer.Option(help="PNG of the first frame's size: 0 background, k object k; palette or grey.")
     ] = None,

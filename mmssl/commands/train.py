@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mmssl.commands._places import new_folder
+
 
 def train(
     config: Annotated[
@@ -18,7 +20,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change values of the config by path.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/ and the config's name.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. Default: runs/ and the config's name.", callback=new_folder)
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint in the run folder, bit for bit.")
     ] = False,
@@ -31,6 +35,9 @@ def train(
     Example: mmssl train configs/av_nce.yaml streams.0.data=clips/ train.steps=2000 --out runs/first
     """
     from mmssl.config import load_config
+    from mmssl.files import ELSEWHERE, check_folder
     from mmssl.run import start_run
 
-    start_run(load_config(config, overrides or []), out or Path("runs") / config.stem, resume=resume)
+    place = out or Path("runs") / config.stem
+    check_folder(place, ELSEWHERE)
+    start_run(load_config(config, overrides or []), place, resume=resume)

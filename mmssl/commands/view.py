@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from mmssl.commands._places import new_file
+
 
 def view(
     config: Annotated[Path, typer.Argument(help="YAML file of a run.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change values of the config by path.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where the picture goes (PNG).")] = Path("view.png"),
+    out: Annotated[Path, typer.Option(help="Where the picture goes (PNG).", callback=new_file)] = Path("view.png"),
     rows: Annotated[int, typer.Option(help="Rows drawn for each kind of cut.")] = 8,
     step: Annotated[int, typer.Option(help="Show the batch of this training step.")] = 0,
 ) -> None:
