@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any
 
 import typer
 
+from mmssl.files import full_disk
 from mmssl.training.errors import Interrupted, RunError
 from mmssl.types import InputError
 
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"mmssl: {reason}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not full_disk(error):
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(

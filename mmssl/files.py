@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -78,6 +79,17 @@ def _check_parent(file: Path, instead: str, named: Path | None = None) -> None:
         raise InputError(f"{named or file} cannot be written: {there} is a file; {instead}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"{named or file} cannot be written: {there} is not yours to write to, or read-only; {instead}")
+
+
+def full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, says that the disk is full, or somebody's share of it. libav's errors bear the system's numbers, too."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def sync(path: Path) -> None:

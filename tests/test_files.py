@@ -4,7 +4,7 @@ import os
 import pytest
 
 from mmssl.cli import main
-from mmssl.files import check_file, check_folder, make_aside, make_folder_aside, write_aside
+from mmssl.files import check_file, check_folder, full_disk, make_aside, make_folder_aside, write_aside
 from mmssl.types import InputError
 
 
@@ -102,6 +102,20 @@ def test_commands_look_at_the_place_for_what_they_make_before_anything_else(tmp_
         main(arguments.replace("PLACE", str(tmp_path / "file" / "made")).split())
     assert stop.value.code == 2
     assert "cannot be written" in (told := capsys.readouterr().err) and "name another place" in told
+
+
+def test_a_full_disk_is_known_behind_other_errors():
+    def raised(what, cause):
+        try:
+            raise what from cause
+        except type(what) as error:
+            return error
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert full_disk(raised(ValueError("cannot be read"), full))
+    assert full_disk(raised(ValueError("cannot be read"), raised(KeyError("x"), OSError(errno.EDQUOT, "quota"))))
+    assert not full_disk(raised(ValueError("cannot be read"), OSError(errno.EACCES, "denied")))
+    assert not full_disk(None)
 
 
 def test_a_full_disk_is_told_in_a_sentence(monkeypatch, capsys):

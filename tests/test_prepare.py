@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from fractions import Fraction
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 
 from mmssl.data import prepare as module
+from mmssl.data import reencode as reencoding
 from mmssl.data.decode import answer
 from mmssl.data.decode.frames import FrameFinder
 from mmssl.data.index import index_folder, open_corpus
 from mmssl.data.prepare import MANIFEST, NOTES, Form, prepare
-from mmssl.data.reencode import quantiser, reencode, small_size
+from mmssl.data.prepared import PreparedFolder, read_notes
+from mmssl.data.reencode import FULL, quantiser, reencode, small_size
 from mmssl.types import Frames, InputError, Source, Wave
 from tests.media_makers import make_film, make_flash_and_click, numbers_in
 from tests.small_clips import make_clip
@@ -245,11 +248,37 @@ def test_an_interrupted_run_continues(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "probe_all", real)
     with (out / NOTES).open("a") as file:
         file.write('{"id": "ta')  # as a power cut leaves it
+    with PreparedFolder(out) as there:
+        there.note({"id": "later"})
+    assert "later" in read_notes(out / NOTES), "a note after half a line is a line of its own"
     (out / ".talk.1.part.mp4").write_text("half")
     found = run(corpus, out)
     assert (found.done, found.kept) == (3, 2)
     assert not list(out.rglob(".*.part.mp4"))
     assert [json.loads(line)["id"] for line in (out / NOTES).read_text().splitlines()] == list(found.manifest.ids)
+
+
+def test_a_full_disk_ends_the_run_and_is_no_fault_of_a_film(corpus, tmp_path, monkeypatch):
+    def full(target, fill):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reencoding, "make_aside", full)
+        facts = reencode(str(corpus / "talk.mp4"), str(tmp_path / "x.mp4"), **PLAIN, video=True, audio=None)
+    assert facts == {"reason": FULL}
+    out, real = tmp_path / "out", module.probe_all
+
+    def two(jobs, **options):
+        for number, found in enumerate(real(jobs, **{**options, "workers": 1})):
+            yield found if number < 2 else (found[0], {"reason": FULL, "flow": None})
+
+    monkeypatch.setattr(module, "probe_all", two)
+    with pytest.raises(OSError, match="No space left"):
+        run(corpus, out)
+    monkeypatch.setattr(module, "probe_all", real)
+    found = run(corpus, out)
+    assert (found.done, found.kept) == (3, 2)
+    assert not any("full" in reason for reason in found.rejected)
 
 
 def test_a_film_that_breaks_on_the_way_is_counted(corpus, tmp_path):

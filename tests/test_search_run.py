@@ -1,7 +1,9 @@
 """`mmssl search` and the retrieval probe on a real (hardly trained) run with sound and text: everything fits together, nothing is learnt here."""
 
+import errno
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -9,7 +11,7 @@ from PIL import Image
 from mmssl.cli import main
 from mmssl.config import resolve
 from mmssl.data.index import open_corpus
-from mmssl.downstream.search.store import open_store
+from mmssl.downstream.search.store import create_store, open_store
 from mmssl.run import start_run
 from mmssl.search import Searcher, retrieval_run, search_index
 from mmssl.types import InputError
@@ -144,3 +146,21 @@ def test_the_retrieval_probe_on_a_folder(run, toy, tmp_path, capsys):
     assert set(found["retrieval"]) == {"text_to_video", "video_to_text"}
     assert found["retrieval"]["text_to_video"]["R@1"]["chance"] == pytest.approx(1 / 24)
     assert "Not msrvtt-1ka: 24 of its 1000 clips" in capsys.readouterr().out
+
+
+def test_a_full_disk_under_a_store_is_the_systems_own_error(tmp_path, monkeypatch):
+    store = create_store(tmp_path / "db", {"dim": 4})
+
+    def fail(words):
+        def add(rows):
+            raise RuntimeError(words)
+
+        monkeypatch.setitem(store._tables, "files", SimpleNamespace(add=add))
+
+    fail("lance error: LanceError(IO): No space left on device (os error 28), writer/structural.rs:191:9")
+    with pytest.raises(OSError, match="No space left") as full:
+        store.add("files", None)
+    assert full.value.errno == errno.ENOSPC and full.value.filename == str(tmp_path / "db")
+    fail("lance error: LanceError(IO): permission denied (os error 13)")
+    with pytest.raises(RuntimeError, match="os error 13"):
+        store.add("files", None)

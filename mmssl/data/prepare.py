@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from mmssl.data.index import available_cores, index_folder
 from mmssl.data.manifest import FLOW_FIELDS, NO_VALUE, Manifest, manifest_from_rows, read_manifest, read_rows, write_manifest
 from mmssl.data.prepared import CAPTIONS, FILM, FLOW, MANIFEST, NOTES, PreparedFolder, weight
 from mmssl.data.probe_pool import probe_all
+from mmssl.data.reencode import FULL
 from mmssl.data.stored_flow import VERSION as FLOW_VERSION
 from mmssl.files import write_aside
 from mmssl.types import Cue, InputError, Source
@@ -109,6 +112,7 @@ def prepare(
 
     Raises:
         InputError: `folder` is no folder, or `out` holds other things or lies in it; the weights of a method of flow are not at hand.
+        OSError: the disk is full. Films that were written stay, and the same call goes on from there.
     """
     folder, out = _apart(folder, out)
     if flow is not None:
@@ -202,7 +206,9 @@ def _job(
 def _conclude(
     there: PreparedFolder, film: Source, stamp: Mapping[str, Any], flow: Mapping[str, Any] | None, facts: dict[str, Any]
 ) -> None:
-    """Note what became of a film, and write its captions."""
+    """Note what became of a film, and write its captions. Raises `OSError` where the disk was full: that is no film's fault, and the rest would fail, too."""
+    if facts.get("reason") == FULL:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(there.file(film.id, FILM)))
     made = facts.pop("flow", None)
     before = there.notes.get(film.id, {}) if "bytes" not in facts else {}  # only its flow was computed
     stored = None if flow is None else {**flow, "bytes": 0, "fields": 0, **(made or {})}

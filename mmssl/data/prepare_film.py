@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmssl.data.reencode import reencode
+from mmssl.data.reencode import FULL, reencode
+from mmssl.files import full_disk
 from mmssl.types import InputError, MediaError
 
 
@@ -30,6 +31,8 @@ def prepare_film(path: str, target: str, film: dict[str, Any] | None, flow: dict
     try:
         fields = store_flow(Path(target), Path(flow["target"]), step=flow["step"], method=flow["method"])
     except (MediaError, InputError, OSError) as error:
+        if full_disk(error):
+            return {**facts, "reason": FULL}
         return {**facts, "reason": f"its flow cannot be computed: {str(error).removeprefix(f'{target}: ')}"}
     if fields:
         facts["flow"] = {"bytes": Path(flow["target"]).stat().st_size, "fields": fields}

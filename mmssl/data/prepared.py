@@ -52,6 +52,8 @@ class PreparedFolder:
             if "shard" in note:
                 self._remove_files(name)
         self._file = (out / NOTES).open("a", encoding="utf-8")
+        if not _ends_whole(out / NOTES):  # the part of a line that a killed run left must not spoil the next one
+            self._file.write("\n")
 
     def __enter__(self) -> Self:
         return self
@@ -182,6 +184,12 @@ def read_notes(path: Path) -> dict[str, dict[str, Any]]:
                 continue
             notes[note["id"]] = note
     return notes
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1))
+        return file.read() in (b"", b"\n")
 
 
 def weight(note: Mapping[str, Any]) -> int:

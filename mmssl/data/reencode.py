@@ -30,12 +30,13 @@ from mmssl.data.decode import answer
 from mmssl.data.decode.picture import WHOLE, Painter, cut
 from mmssl.data.decode.stamps import FrameClock
 from mmssl.data.walk import reason_of
-from mmssl.files import make_aside
+from mmssl.files import full_disk, make_aside
 from mmssl.types import MediaError, Source, Wave
 
 TICK = Fraction(1, 90_000)  # seconds between time stamps: the clock of broadcast, a hundredth of a millisecond
 GROUP = 8  # pictures from one key frame to the next: at most 7 are decoded to reach any
 BLOCK = 1024  # samples
+FULL = "the disk is full"
 FORMATS = {"h264": "yuv420p", "jpeg": "yuvj420p"}  # limited range, and full range, which is what a JPEG has by its standard
 
 
@@ -74,9 +75,11 @@ def reencode(
 
     try:
         make_aside(Path(target), fill)
-    except MediaError as error:
-        return {"reason": f"cannot be re-encoded: {str(error).removeprefix(f'{path}: ')}"}
-    except BROKEN as error:
+    except (MediaError, OSError, *BROKEN) as error:
+        if full_disk(error):  # no fault of the film's
+            return {"reason": FULL}
+        if isinstance(error, MediaError):
+            return {"reason": f"cannot be re-encoded: {str(error).removeprefix(f'{path}: ')}"}
         if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
             return {"reason": reason_of(error)}
         return {"reason": f"cannot be re-encoded ({type(error).__name__})"}

@@ -12,7 +12,9 @@ after. Rows of files that `files` does not know are swept away when the store is
 from __future__ import annotations
 
 import datetime
+import errno
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +82,8 @@ class Store:
         """A table of windows, or `files`; made where it is not there."""
         if name not in self._tables:
             schema = FILES_SCHEMA if name == FILES else schema_of(name, self.dim)
-            self._tables[name] = self._db.create_table(name, schema=schema, exist_ok=True)
+            with _lance_errors(self.path):
+                self._tables[name] = self._db.create_table(name, schema=schema, exist_ok=True)
         return self._tables[name]
 
     def count(self, name: str, where: str | None = None) -> int:
@@ -108,7 +111,8 @@ class Store:
 
     def add(self, name: str, rows: pa.Table) -> None:
         """Add rows of announced files to a table of windows, or of done files to `files`."""
-        self.table(name).add(rows)
+        with _lance_errors(self.path):
+            self.table(name).add(rows)
 
     def announced(self) -> list[str]:
         """Files whose rows were about to be added when the store was last written to."""
@@ -121,7 +125,8 @@ class Store:
             where = one_of("id", ids[start : start + SWEPT])
             for name in (*self.names, FILES):
                 if self.count(name, where):
-                    self.table(name).delete(where)
+                    with _lance_errors(self.path):
+                        self.table(name).delete(where)
 
     def settle(self, ann: Ann, *, fresh: bool = False) -> None:
         """After the last step: compact the tables, bring approximate indexes up to date, make them where tables have grown large.
@@ -130,9 +135,10 @@ class Store:
         """
         for name in (*self.names, FILES):
             table = self.table(name)
-            if name != FILES:
-                build(table, ann, self.dim)
-            table.optimize(cleanup_older_than=datetime.timedelta(milliseconds=1) if fresh else KEPT)
+            with _lance_errors(self.path):
+                if name != FILES:
+                    build(table, ann, self.dim)
+                table.optimize(cleanup_older_than=datetime.timedelta(milliseconds=1) if fresh else KEPT)
 
     def read(self, name: str, where: str | None) -> tuple[pa.Table, NDArray[np.float32]]:
         """All rows of a table of windows that pass a condition, and their vectors (N, D)."""
@@ -160,6 +166,17 @@ class Store:
         columns = [key for key in self.table(name).schema.names if key != "vector"]
         rows = query.select([*columns, "_distance"]).to_list()
         return [{**{key: row[key] for key in columns}, "score": 1.0 - float(row["_distance"]) / 2.0} for row in rows]
+
+
+@contextmanager
+def _lance_errors(path: Path) -> Iterator[None]:
+    """LanceDB tells a full disk by words alone; here it becomes the system's own error."""
+    try:
+        yield
+    except RuntimeError as error:
+        if f"os error {errno.ENOSPC}" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def create_store(path: Path, about: Mapping[str, Any]) -> Store:
