@@ -61,20 +61,20 @@ def check_file(file: Path, instead: str = "name another place") -> None:
 
     Raises `InputError`, which ends in `instead`, if it is a folder, or lies where nothing can be written.
     """
-    if file.is_dir():
+    if os.path.isdir(file):  # noqa: PTH112 - in a closed folder Path.is_dir raises where this says no, and the parent is told below
         raise InputError(f"{file} cannot be written: it is a folder; {instead}")
     _check_parent(file, instead)
 
 
 def check_folder(folder: Path, instead: str = "name another place") -> None:
     """The same for a folder, which may be there or not. Raises `InputError` if it is a file, or nothing can be written there."""
-    if folder.exists() and not folder.is_dir():
+    if os.path.isfile(folder):  # noqa: PTH113 - as above
         raise InputError(f"{folder} cannot be a folder to write to: it is a file; {instead}")
     _check_parent(folder / "anything", instead, folder)
 
 
 def _check_parent(file: Path, instead: str, named: Path | None = None) -> None:
-    there = next(parent for parent in file.absolute().parents if parent.exists())
+    there = next(parent for parent in file.absolute().parents if os.path.exists(parent))  # noqa: PTH110 - as above
     if not there.is_dir():
         raise InputError(f"{named or file} cannot be written: {there} is a file; {instead}")
     if not os.access(there, os.W_OK | os.X_OK):

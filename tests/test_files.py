@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -68,6 +70,32 @@ def test_a_place_that_cannot_be_written_is_refused_before_and_nothing_is_made(tm
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(InputError, match="not yours to write to"):
         check_folder(tmp_path)
+
+
+AS_SOMEBODY_ELSE = """
+import os, sys
+from pathlib import Path
+from mmssl.files import check_file, check_folder
+from mmssl.types import InputError
+if os.geteuid() == 0:
+    os.setuid(65534)
+for check in (check_file, check_folder):
+    try:
+        check(Path(sys.argv[1]))
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_a_place_in_a_folder_that_may_not_even_be_looked_into_is_refused_in_words(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    told = subprocess.run(
+        [sys.executable, "-c", AS_SOMEBODY_ELSE, closed / "deeper" / "x"], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    assert [line.partition(":")[0] for line in told.stdout.splitlines()] == [f"{closed / 'deeper' / 'x'} cannot be written"] * 2
+    assert told.stdout.count("not yours to write to") == 2
 
 
 @pytest.mark.parametrize(
