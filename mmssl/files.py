@@ -56,29 +56,32 @@ def make_folder_aside(path: Path, fill: Callable[[Path], None]) -> None:
     sync(path.parent)
 
 
-def check_file(file: Path, instead: str = "name another place") -> None:
+def check_file(file: Path, instead: str) -> None:
     """Before hours of work rather than behind them: may `file` be written? Makes nothing.
 
     Raises `InputError`, which ends in `instead`, if it is a folder, or lies where nothing can be written.
     """
-    if os.path.isdir(file):  # noqa: PTH112 - in a closed folder Path.is_dir raises where this says no, and the parent is told below
+    _check_room(file, file.absolute().parent, instead)
+    if file.is_dir():
         raise InputError(f"{file} cannot be written: it is a folder; {instead}")
-    _check_parent(file, instead)
 
 
-def check_folder(folder: Path, instead: str = "name another place") -> None:
+def check_folder(folder: Path, instead: str) -> None:
     """The same for a folder, which may be there or not. Raises `InputError` if it is a file, or nothing can be written there."""
-    if os.path.isfile(folder):  # noqa: PTH113 - as above
-        raise InputError(f"{folder} cannot be a folder to write to: it is a file; {instead}")
-    _check_parent(folder / "anything", instead, folder)
+    _check_room(folder, folder.absolute(), instead)
 
 
-def _check_parent(file: Path, instead: str, named: Path | None = None) -> None:
-    there = next(parent for parent in file.absolute().parents if os.path.exists(parent))  # noqa: PTH110 - as above
-    if not there.is_dir():
-        raise InputError(f"{named or file} cannot be written: {there} is a file; {instead}")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{named or file} cannot be written: {there} is not yours to write to, or read-only; {instead}")
+def _check_room(named: Path, folder: Path, instead: str) -> None:
+    """Can `folder` be written to, or made?"""
+    try:
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        why = None if there.is_dir() else f"{there} is a file"
+    except PermissionError as error:  # it lies in a folder that may not be looked into
+        there, why = Path(error.filename), None
+    if why is None and not os.access(there, os.W_OK | os.X_OK):
+        why = f"{there} is not yours to write to, or read-only"
+    if why is not None:
+        raise InputError(f"{named} cannot be written: {why}; {instead}")
 
 
 def full_disk(error: BaseException | None) -> bool:

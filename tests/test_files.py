@@ -53,23 +53,23 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_and_nothing_is_made(tmp_path, monkeypatch):
-    check_file(tmp_path / "new" / "deeper" / "x.json")
-    check_folder(tmp_path / "new" / "deeper")
-    check_folder(tmp_path)
+    check_file(tmp_path / "new" / "deeper" / "x.json", "")
+    check_folder(tmp_path / "new" / "deeper", "")
+    check_folder(tmp_path, "")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("content")
-    check_file(tmp_path / "file")
+    check_file(tmp_path / "file", "")
     for check, place, why in (
         (check_file, tmp_path, "it is a folder; call it otherwise"),
         (check_file, tmp_path / "file" / "x.json", "file is a file; call it otherwise"),
-        (check_folder, tmp_path / "file", "it is a file; call it otherwise"),
+        (check_folder, tmp_path / "file", "file is a file; call it otherwise"),
         (check_folder, tmp_path / "file" / "x", "file is a file; call it otherwise"),
     ):
         with pytest.raises(InputError, match=why):
             check(place, "call it otherwise")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(InputError, match="not yours to write to"):
-        check_folder(tmp_path)
+        check_folder(tmp_path, "")
 
 
 AS_SOMEBODY_ELSE = """
@@ -81,7 +81,7 @@ if os.geteuid() == 0:
     os.setuid(65534)
 for check in (check_file, check_folder):
     try:
-        check(Path(sys.argv[1]))
+        check(Path(sys.argv[1]), "")
     except InputError as error:
         print(error)
 """
