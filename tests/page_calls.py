@@ -62,9 +62,9 @@ def commands_in(shell: str) -> Iterator[list[str]]:
 
 
 def mmssl_calls(shell: str) -> Iterator[list[str]]:
-    """The arguments of each call of mmssl: by its name, `uv run mmssl`, or `-m mmssl.cli` under python or torchrun."""
+    """The arguments of each call of mmssl: by its name, `uv run mmssl`, or `-m mmssl` under python or torchrun."""
     for words in commands_in(shell):
-        place = next((i for i, word in enumerate(words[:12]) if word in ("mmssl", "mmssl.cli")), None)
+        place = next((i for i, word in enumerate(words[:12]) if word == "mmssl"), None)
         if place is not None and (place == 0 or words[place - 1] in ("run", "-m", "--no-sync")):
             arguments = words[place + 1 :]
             before = ["", *arguments]
@@ -80,7 +80,7 @@ def wrong_command(words: list[str]) -> str:
     if program == "uv" or (program == "pip" and rest[:1] == ["install"]):
         return wrong_uv(rest) if program == "uv" else _wrong_extras(rest)
     if program == "python":
-        return wrong_call(rest[2:]) if rest[:2] == ["-m", "mmssl.cli"] else wrong_tool(rest)
+        return wrong_call(rest[2:]) if rest[:2] == ["-m", "mmssl"] else wrong_tool(rest)
     if program == "torchrun":
         return wrong_torchrun(rest)
     if program == "bash":
@@ -163,8 +163,8 @@ def wrong_torchrun(words: list[str]) -> str:
             given = get_args_parser().parse_args(words)
     except SystemExit:
         return said.getvalue().strip().splitlines()[-1]
-    if not (given.module and given.training_script == "mmssl.cli"):
-        return f"torchrun starts {given.training_script}, not -m mmssl.cli"
+    if not (given.module and given.training_script == "mmssl"):
+        return f"torchrun starts {given.training_script}, not -m mmssl"
     return wrong_call(given.training_script_args)
 
 

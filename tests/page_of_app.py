@@ -60,7 +60,7 @@ def server(*arguments: str, scratch: Path) -> Iterator[str]:
     """`mmssl app` with arguments, in a process of its own on a free port; its address. Ended by SIGTERM, after which `scratch` must be empty."""
     scratch.mkdir()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "mmssl.cli", "app", *arguments, "--port", "0", "--device", "cpu"]
+    command = [sys.executable, "-W", "ignore", "-m", "mmssl", "app", *arguments, "--port", "0", "--device", "cpu"]
     with (scratch.parent / "server.log").open("w+") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, cwd=scratch.parent)
         try:

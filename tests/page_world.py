@@ -1,7 +1,7 @@
 """Running what the pages tell people to type, made small: trainings take two steps of four rows, folders hold a few short clips.
 
 Simple lines (calls of mmssl, with `&&` and `>`) run in this process, because starting a new one costs seconds; anything else runs in
-bash, where `mmssl` and `-m mmssl.cli` are this module.
+bash, where `mmssl` and `-m mmssl` are this module.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def smaller(arguments: list[str]) -> list[str]:
 
 def ours(text: str) -> str:
     """Text in which the command line is started by way of `smaller`."""
-    return text.replace("-m mmssl.cli", "-m tests.page_world")
+    return text.replace("-m mmssl ", "-m tests.page_world ")
 
 
 def run_block(block: Block, folder: Path, names: dict[str, Any]) -> None:

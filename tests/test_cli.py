@@ -16,7 +16,7 @@ CONFIG = "configs/tiny/av_nce.yaml"
 
 def mmssl(*arguments, **more):
     return subprocess.run(
-        [sys.executable, "-m", "mmssl.cli", *map(str, arguments)],
+        [sys.executable, "-m", "mmssl", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=240,
@@ -97,7 +97,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(toy, tmp_path, workers):
     ]
     arguments += [f"train.workers={workers}", "--out", str(out)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mmssl.cli", "train", *arguments],
+        [sys.executable, "-m", "mmssl", "train", *arguments],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -151,7 +151,7 @@ def start_two(*arguments: str) -> list[tuple[int, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "mmssl.cli", "train", *arguments, "train.device=cpu", "train.workers=0"]
+    command = [sys.executable, "-m", "mmssl", "train", *arguments, "train.device=cpu", "train.workers=0"]
     processes = [
         subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **place, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True

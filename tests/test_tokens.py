@@ -156,7 +156,7 @@ def test_texts_of_folders_files_and_subtitles(tmp_path):
 
 def test_the_command_writes_a_tokenizer_and_says_so(tmp_path):
     (tmp_path / "a.txt").write_text(" ".join(SENTENCES))
-    command = [sys.executable, "-m", "mmssl.cli", "tokenizer", str(tmp_path / "a.txt"), str(tmp_path / "w.json"), "--size", "90"]
+    command = [sys.executable, "-m", "mmssl", "tokenizer", str(tmp_path / "a.txt"), str(tmp_path / "w.json"), "--size", "90"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
     assert "90 tokens from" in done.stdout and "5 sentences" in done.stdout
     assert load_tokenizer(tmp_path / "w.json").size == 90

@@ -28,7 +28,7 @@ def measure(folder: Path, suite: str, *, reps: int, media: Path | None) -> dict[
         command = [
             sys.executable,
             "-m",
-            "mmssl.cli",
+            "mmssl",
             "bench",
             suite,
             "--json",

@@ -18,10 +18,10 @@ if not torch.cuda.is_available():
 print(torch.cuda.get_device_name(), "with torch", torch.__version__)
 PY
 
-"${python[@]}" -m mmssl.cli doctor --json >"$out/doctor.json"
+"${python[@]}" -m mmssl doctor --json >"$out/doctor.json"
 "${python[@]}" -m pytest -m gpu --durations=10
 for suite in step augment decode audio loader; do
   echo "== bench $suite"
-  "${python[@]}" -m mmssl.cli bench "$suite" --reps "${REPS:-7}" --json >"$out/bench-$suite.json"
+  "${python[@]}" -m mmssl bench "$suite" --reps "${REPS:-7}" --json >"$out/bench-$suite.json"
 done
 echo "results are in $out"

@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--brush", type=int, default=12, help="radius in pixels of the film")
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     given = parser.parse_args()
-    command = [sys.executable, "-m", "mmssl.cli", "app", str(given.run), "--search", str(given.db), "--track", str(given.track)]
+    command = [sys.executable, "-m", "mmssl", "app", str(given.run), "--search", str(given.db), "--track", str(given.track)]
     with (
         subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True) as server,
         sync_playwright() as playwright,
