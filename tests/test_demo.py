@@ -1,6 +1,7 @@
 """The demo's whole way, with few clips and two steps: it must end by saying what was learnt and what to do next."""
 
 import shutil
+import time
 
 import pytest
 
@@ -53,3 +54,13 @@ def test_a_corpus_that_changed_after_training_is_not_evaluated_as_held_out(toy, 
 def test_a_budget_out_of_range_is_refused(tmp_path, minutes):
     with pytest.raises(InputError, match="out of range"):
         demo.run_demo(tmp_path, minutes=minutes)
+
+
+def test_a_machine_that_slows_down_by_a_tenth_still_ends_in_time(tmp_path, monkeypatch):
+    """Steps were planned to fill all that was left: on a shared machine that slowed down, 8 minutes became 8 and a half."""
+    pace, seconds = 0.5, 300.0
+    monkeypatch.setattr(demo, "start_run", lambda *_, **__: None)
+    monkeypatch.setattr(demo, "read_metrics", lambda _: [{"lr": 0.1, "speed/seconds_per_step": pace}] * demo.TRIAL_STEPS)
+    now = time.monotonic()
+    steps = demo.steps_that_fit(tmp_path, demo.Budget(now, now + seconds + demo.AFTERWARDS), seed=0)
+    assert 0.8 * seconds < steps * pace * 1.1 < seconds

@@ -152,12 +152,13 @@ class Stream(Dataset[Sample]):
             for name, reasons in self.rejected.items()
             if reasons
         )
+        lower = f", or lower min_usable, a share of the sources, from {min_usable:g}" if self.usable else ""
         if not total:
             raise InputError(f"stream {self.index} has no sources at all; check that its data holds media files")
         raise InputError(
             f"stream {self.index}: {self.usable} of {total} sources are usable, the limit is "
             f"{max(1, int(np.ceil(min_usable * total)))} ({why or 'nothing rejected'}); "
-            f"choose other data or views, or lower min_usable"
+            f"choose other data or views{lower}"
         )
 
     def __getstate__(self) -> dict[str, object]:
